@@ -1,0 +1,59 @@
+# One helper per kind of target, so that every folder's CMakeLists.txt is a few lines.
+# Sources are globbed (CONFIGURE_DEPENDS): adding a model or an operator is adding a folder.
+
+# The one precompiled header: torch/torch.h costs 12 s a file without it. ops/ does not use it, it
+# sees narrow ATen headers only.
+function(cosmos_use_pch target)
+  if(COSMOS_SANITIZE)
+    return()
+  endif()
+  if(NOT TARGET cosmos_pch)
+    file(WRITE ${PROJECT_BINARY_DIR}/pch.cpp "// Owns the shared precompiled header.\n")
+    add_library(cosmos_pch OBJECT ${PROJECT_BINARY_DIR}/pch.cpp)
+    target_link_libraries(cosmos_pch PRIVATE cosmos::torch nlohmann_json::nlohmann_json)
+    target_compile_options(cosmos_pch PRIVATE -fpch-preprocess)
+    target_precompile_headers(cosmos_pch PRIVATE <torch/torch.h> <nlohmann/json.hpp>)
+  endif()
+  get_target_property(_type ${target} TYPE)
+  if(_type STREQUAL "EXECUTABLE")
+    # The header is compiled with -fPIC for the libraries; CMake would give programs -fPIE.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
+  target_compile_options(${target} PRIVATE -fpch-preprocess)
+  target_precompile_headers(${target} REUSE_FROM cosmos_pch)
+endfunction()
+
+function(_cosmos_common target)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter>)
+  if(COSMOS_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-omit-frame-pointer)
+    target_link_options(${target} PRIVATE -fsanitize=address,undefined)
+  endif()
+endfunction()
+
+# cosmos_library(modules DEPENDS cosmos::ops): libcosmos_modules.so from every .cpp below this folder.
+function(cosmos_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;SOURCES" ${ARGN})
+  set(target cosmos_${name})
+  if(NOT ARG_SOURCES)
+    file(GLOB_RECURSE ARG_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  endif()
+  add_library(${target} SHARED ${ARG_SOURCES})
+  add_library(cosmos::${name} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name} VERSION ${PROJECT_VERSION})
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/cosmos>)
+  target_link_libraries(${target} PUBLIC cosmos::torch ${ARG_DEPENDS})
+  _cosmos_common(${target})
+endfunction()
+
+# cosmos_program(cosmos-train train.cpp)
+function(cosmos_program name)
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE cosmos::trainer)
+  _cosmos_common(${name})
+  cosmos_use_pch(${name})
+endfunction()

@@ -1,0 +1,40 @@
+#include "modules/core/linear.h"
+
+#include <cmath>
+#include <utility>
+
+namespace cosmos::modules {
+
+LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias) {
+  weight = register_parameter("weight", torch::empty({out_features, in_features}));
+  if (with_bias) bias = register_parameter("bias", torch::empty({out_features}));
+  // torch.nn.Linear's initialisation: both uniform in ±1/sqrt(fan_in).
+  const double bound = in_features > 0 ? 1.0 / std::sqrt(static_cast<double>(in_features)) : 0.0;
+  torch::NoGradGuard no_grad;
+  weight.uniform_(-bound, bound);
+  if (with_bias) bias.uniform_(-bound, bound);
+}
+
+Tensor LinearImpl::forward(const Tensor& x) {
+  Tensor product = torch::linear(x, weight, bias);
+  return adapter_ ? adapter_->adapt(x, product, *this) : product;
+}
+
+void LinearImpl::set_adapter(std::shared_ptr<LinearAdapter> adapter) {
+  require(!adapter_, "this Linear already has an adapter: merge or remove it first");
+  adapter_ = register_module("adapter", std::move(adapter));
+}
+
+std::shared_ptr<LinearAdapter> LinearImpl::take_adapter() {
+  if (adapter_) unregister_module("adapter");
+  return std::exchange(adapter_, nullptr);
+}
+
+Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears) {
+  Tensors outputs;
+  outputs.reserve(linears.size());
+  for (Linear linear : linears) outputs.push_back(linear->forward(x));
+  return outputs;
+}
+
+}  // namespace cosmos::modules

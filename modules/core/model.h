@@ -1,0 +1,51 @@
+#pragma once
+
+// Base class of every model with a config.json: what the registry builds, the trainer trains and
+// cosmos-forward runs.
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "modules/core/run_block.h"
+#include "modules/core/tensor.h"
+
+namespace cosmos {
+using Json = nlohmann::json;
+}
+
+namespace cosmos::modules {
+
+class Model : public torch::nn::Module {
+ public:
+  /// `_class_name` (diffusers) or the first of `architectures` (transformers) in config.json.
+  virtual std::string class_name() const = 0;
+
+  /// The config as config.json holds it: HF keys and defaults, keys we do not know kept.
+  virtual Json config_json() const = 0;
+
+  /// Calls `method` ("forward", "encode", "decode") with tensors named as the HF class names its
+  /// arguments and returns tensors named as its output fields. Scalars are 1-element tensors. Throws
+  /// Error on a missing, unknown or badly shaped input.
+  virtual TensorMap run(const std::string& method, const TensorMap& inputs) = 0;
+
+  /// Key under which a registered parameter or buffer stands in an HF file. The identity unless the
+  /// file spells it otherwise; one table beside the model maps both ways.
+  virtual std::string file_key(const std::string& name) const { return name; }
+
+  /// Installed by the trainer; null means plain calls.
+  void set_block_runner(std::shared_ptr<BlockRunner> runner) { block_runner_ = std::move(runner); }
+
+ protected:
+  Tensors run_block(const std::string& name, torch::nn::Module& block, const Tensors& inputs,
+                    const BlockFn& fn) {
+    return block_runner_ ? block_runner_->run(name, block, inputs, fn) : fn(inputs);
+  }
+
+ private:
+  std::shared_ptr<BlockRunner> block_runner_;
+};
+
+}  // namespace cosmos::modules

@@ -1,0 +1,22 @@
+#include "trainer/core/dataset.h"
+
+namespace cosmos::trainer {
+
+Batch collate(const std::vector<Sample>& samples) {
+  require(!samples.empty(), "collate: a batch needs at least one sample");
+  Batch batch;
+  std::map<std::string, Tensors> columns;
+  for (const Sample& sample : samples) {
+    batch.indices.push_back(sample.index);
+    for (const auto& [name, tensor] : sample.tensors) columns[name].push_back(tensor);
+    for (const auto& [name, value] : sample.text) batch.text[name].push_back(value);
+  }
+  for (auto& [name, tensors] : columns) {
+    require(tensors.size() == samples.size(), "collate: ", name, " is missing from ",
+            samples.size() - tensors.size(), " of ", samples.size(), " samples");
+    batch.tensors[name] = torch::stack(tensors);
+  }
+  return batch;
+}
+
+}  // namespace cosmos::trainer

@@ -1,0 +1,72 @@
+#pragma once
+
+// A Recipe is the task: which model, which data, which loss. The training loop knows nothing else.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "modules/core/model.h"
+#include "trainer/core/dataset.h"
+
+namespace cosmos::trainer {
+
+/// Where in the run a loss is computed.
+struct StepContext {
+  int64_t step = 0;
+  uint64_t seed = 0;
+  bool training = true;  ///< false in validation: no dropout of text or conditions
+};
+
+struct Loss {
+  Tensor value;                           ///< scalar, with graph
+  std::map<std::string, Tensor> metrics;  ///< scalars to log, detached; averaged over micro-batches
+  /// Values to average by label over the run ("sigma/0.2-0.4", "bucket/112x48"): loss by noise level
+  /// and by resolution bucket.
+  std::vector<std::pair<std::string, double>> by_label;
+};
+
+class Recipe {
+ public:
+  virtual ~Recipe() = default;
+
+  /// The model whose trainable parameters the optimiser updates. Frozen companions (a tokenizer, a
+  /// text encoder) are the recipe's own business.
+  virtual std::shared_ptr<modules::Model> model() = 0;
+
+  virtual std::shared_ptr<Dataset> train_data() = 0;
+  /// Null when there is no validation set.
+  virtual std::shared_ptr<Dataset> validation_data() = 0;
+
+  /// Loss of one micro-batch. Noise, timesteps and dropout are drawn per sample from
+  /// Philox(context.seed, purpose, batch.indices[i]).
+  virtual Loss loss(const Batch& batch, const StepContext& context) = 0;
+
+  /// Writes what a person would want to look at (frames, clips) below `dir` and returns the PNG files,
+  /// in the order in which report.html shows them.
+  virtual std::vector<std::filesystem::path> write_samples(const std::filesystem::path& dir,
+                                                           int64_t step) {
+    return {};
+  }
+
+  /// FLOPs of one training step for one sample (forward + backward), 0 when unknown.
+  virtual double flops_per_sample() const { return 0; }
+  /// Tokens the model sees per sample, 0 when unknown.
+  virtual double tokens_per_sample() const { return 0; }
+};
+
+/// Builds a recipe from the "recipe" object of the config, `type` removed.
+/// `where` names the object in error messages.
+using RecipeFactory =
+    std::function<std::shared_ptr<Recipe>(const Json& config, const std::string& where)>;
+
+/// Makes `type` available to configs: {"recipe": {"type": "my_task", ...}}. Programs that embed the
+/// trainer call it before they run a config.
+void register_recipe(const std::string& type, RecipeFactory factory);
+/// Throws Error naming the nearest known type.
+std::shared_ptr<Recipe> make_recipe(const Json& config, const std::string& where);
+
+}  // namespace cosmos::trainer
