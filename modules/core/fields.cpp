@@ -72,8 +72,8 @@ void read_scalar(const Json& json, int64_t& value, const std::string& path) {
   }
   require(json.is_number_integer(), path, ": expected a whole number, got ", describe(json));
   if (json.is_number_unsigned())
-    require(json.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), path,
-            ": ", describe(json), " is too large");
+    require(json.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()),
+            path, ": ", describe(json), " is too large");
   value = json.get<int64_t>();
 }
 

@@ -11,8 +11,8 @@
 //   Json resolved = write_fields(c);
 //
 // Values: bool, int64_t, double, std::string, Json, std::optional<T>, std::vector<T>,
-// std::map<std::string, T> and structs that have fields() themselves. A key that is absent keeps the
-// default. Errors name the full path, what was expected, what was found, and the nearest key.
+// std::map<std::string, T> and structs that have fields() themselves. A key that is absent keeps
+// the default. Errors name the full path, what was expected, what was found, and the nearest key.
 
 #include <map>
 #include <optional>

@@ -1,7 +1,8 @@
 #pragma once
 
-// Every product with a weight goes through Linear, so that adapters (LoRA, DoRA), quantised bases and
-// column/row parallelism are applied from outside, in one fixed order: collective(adapter(product)).
+// Every product with a weight goes through Linear, so that adapters (LoRA, DoRA), quantised bases
+// and column/row parallelism are applied from outside, in one fixed order:
+// collective(adapter(product)).
 
 #include <initializer_list>
 #include <memory>
@@ -19,7 +20,8 @@ class LinearAdapter : public torch::nn::Module {
   virtual Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) = 0;
 };
 
-/// y = x Wᵀ + b.  x: [..., in_features] -> [..., out_features].  Parameter names as torch.nn.Linear.
+/// y = x Wᵀ + b.  x: [..., in_features] -> [..., out_features].  Parameter names as
+/// torch.nn.Linear.
 class LinearImpl : public torch::nn::Module {
  public:
   LinearImpl(int64_t in_features, int64_t out_features, bool bias = true);
@@ -43,8 +45,8 @@ class LinearImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Linear);
 
-/// Several products of one input (q, k, v; gate, up), called as one group so that gathers, casts and
-/// shared factors happen once.
+/// Several products of one input (q, k, v; gate, up), called as one group so that gathers, casts
+/// and shared factors happen once.
 Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears);
 
 }  // namespace cosmos::modules

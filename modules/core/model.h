@@ -4,10 +4,9 @@
 // cosmos-forward runs.
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "modules/core/run_block.h"
 #include "modules/core/tensor.h"
@@ -27,8 +26,8 @@ class Model : public torch::nn::Module {
   virtual Json config_json() const = 0;
 
   /// Calls `method` ("forward", "encode", "decode") with tensors named as the HF class names its
-  /// arguments and returns tensors named as its output fields. Scalars are 1-element tensors. Throws
-  /// Error on a missing, unknown or badly shaped input.
+  /// arguments and returns tensors named as its output fields. Scalars are 1-element tensors.
+  /// Throws Error on a missing, unknown or badly shaped input.
   virtual TensorMap run(const std::string& method, const TensorMap& inputs) = 0;
 
   /// Key under which a registered parameter or buffer stands in an HF file. The identity unless the

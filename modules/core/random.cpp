@@ -5,8 +5,8 @@
 namespace cosmos::modules {
 namespace {
 
-constexpr uint32_t kMul0 = 0xD2511F53, kMul1 = 0xCD9E8D57;     // Philox 4x32 multipliers
-constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;   // key schedule
+constexpr uint32_t kMul0 = 0xD2511F53, kMul1 = 0xCD9E8D57;    // Philox 4x32 multipliers
+constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;  // key schedule
 constexpr double kTwoPi = 6.283185307179586476925286766559;
 
 }  // namespace
@@ -48,7 +48,9 @@ uint64_t Philox::next_u64() {
   return (high << 32) | next_u32();
 }
 
-double Philox::uniform() { return static_cast<double>(next_u64() >> 11) * 0x1.0p-53; }
+double Philox::uniform() {
+  return static_cast<double>(next_u64() >> 11) * 0x1.0p-53;
+}
 
 uint64_t Philox::below(uint64_t n) {
   const uint64_t limit = UINT64_MAX - UINT64_MAX % n;  // reject the tail that would bias the result

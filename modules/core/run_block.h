@@ -2,9 +2,9 @@
 
 // The seam between a model and whatever runs its blocks.
 //
-// A model walks its blocks through run_block(); by default that is a plain call. The trainer installs
-// a BlockRunner to recompute activations, gather and free shards, place the block on a pipeline
-// stage, or time it, without the model knowing. Stem and head are blocks too.
+// A model walks its blocks through run_block(); by default that is a plain call. The trainer
+// installs a BlockRunner to recompute activations, gather and free shards, place the block on a
+// pipeline stage, or time it, without the model knowing. Stem and head are blocks too.
 
 #include <functional>
 #include <memory>

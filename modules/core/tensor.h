@@ -5,9 +5,8 @@
 #include <array>
 #include <map>
 #include <string>
-#include <vector>
-
 #include <torch/torch.h>
+#include <vector>
 
 #include "ops/core/error.h"
 
@@ -23,8 +22,8 @@ using TensorMap = std::map<std::string, Tensor>;
 /// Throws Error when the rank differs; `name` says which tensor in the message.
 template <std::size_t Rank>
 std::array<int64_t, Rank> dims(const Tensor& x, const char* name = "tensor") {
-  require(x.dim() == static_cast<int64_t>(Rank), name, ": expected ", Rank, " dimensions, got shape ",
-          x.sizes());
+  require(x.dim() == static_cast<int64_t>(Rank), name, ": expected ", Rank,
+          " dimensions, got shape ", x.sizes());
   std::array<int64_t, Rank> sizes{};
   std::copy(x.sizes().begin(), x.sizes().end(), sizes.begin());
   return sizes;

@@ -14,8 +14,8 @@ namespace cosmos::trainer {
 
 /// One training example.
 struct Sample {
-  int64_t index = 0;                        ///< global sample index: position in the whole run
-  TensorMap tensors;                        ///< e.g. video: uint8 [C, T, H, W]; latents; text_embeds
+  int64_t index = 0;  ///< global sample index: position in the whole run
+  TensorMap tensors;  ///< e.g. video: uint8 [C, T, H, W]; latents; text_embeds
   std::map<std::string, std::string> text;  ///< e.g. caption, path
 };
 
@@ -37,8 +37,8 @@ class Dataset {
   virtual int64_t bucket(int64_t item) const { return 0; }
 
   /// Loads `item`. Random choices (window, crop, flip) are drawn from
-  /// Philox(seed, Purpose::kWindow, sample_index). Called from several threads at once. Throws Error
-  /// when the item cannot be read; the loader then counts it and takes another.
+  /// Philox(seed, Purpose::kWindow, sample_index). Called from several threads at once. Throws
+  /// Error when the item cannot be read; the loader then counts it and takes another.
   virtual Sample get(int64_t item, uint64_t seed, int64_t sample_index) = 0;
 
   /// Name of an item for messages ("videos/a.mp4").

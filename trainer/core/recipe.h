@@ -24,8 +24,8 @@ struct StepContext {
 struct Loss {
   Tensor value;                           ///< scalar, with graph
   std::map<std::string, Tensor> metrics;  ///< scalars to log, detached; averaged over micro-batches
-  /// Values to average by label over the run ("sigma/0.2-0.4", "bucket/112x48"): loss by noise level
-  /// and by resolution bucket.
+  /// Values to average by label over the run ("sigma/0.2-0.4", "bucket/112x48"): loss by noise
+  /// level and by resolution bucket.
   std::vector<std::pair<std::string, double>> by_label;
 };
 
@@ -45,8 +45,8 @@ class Recipe {
   /// Philox(context.seed, purpose, batch.indices[i]).
   virtual Loss loss(const Batch& batch, const StepContext& context) = 0;
 
-  /// Writes what a person would want to look at (frames, clips) below `dir` and returns the PNG files,
-  /// in the order in which report.html shows them.
+  /// Writes what a person would want to look at (frames, clips) below `dir` and returns the PNG
+  /// files, in the order in which report.html shows them.
   virtual std::vector<std::filesystem::path> write_samples(const std::filesystem::path& dir,
                                                            int64_t step) {
     return {};

@@ -50,9 +50,9 @@ TEST_CASE("config fields read, write and refuse typos with the nearest name", "[
   CHECK(config.steps == 1000);
   CHECK(config.optimizer.lr == 1.0);
   CHECK(write_fields(config)["betas"] == Json::parse("[0.9, 0.99]"));
-  CHECK_THROWS_WITH(read_fields(Json::parse(R"({"optimizer": {"lrr": 1}})"), config, "c",
-                                UnknownKeys::kRefuse),
-                    "c.optimizer.lrr is not a setting (did you mean lr?)");
+  CHECK_THROWS_WITH(
+      read_fields(Json::parse(R"({"optimizer": {"lrr": 1}})"), config, "c", UnknownKeys::kRefuse),
+      "c.optimizer.lrr is not a setting (did you mean lr?)");
   CHECK_THROWS_WITH(
       read_fields(Json::parse(R"({"steps": "ten"})"), config, "c", UnknownKeys::kRefuse),
       "c.steps: expected a whole number, got string \"ten\"");
