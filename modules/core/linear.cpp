@@ -3,11 +3,14 @@
 #include <cmath>
 #include <utility>
 
+#include "modules/core/init.h"
+
 namespace cosmos::modules {
 
 LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias) {
   weight = register_parameter("weight", torch::empty({out_features, in_features}));
   if (with_bias) bias = register_parameter("bias", torch::empty({out_features}));
+  if (SkipInit::active()) return;
   // torch.nn.Linear's initialisation: both uniform in ±1/sqrt(fan_in).
   const double bound = in_features > 0 ? 1.0 / std::sqrt(static_cast<double>(in_features)) : 0.0;
   torch::NoGradGuard no_grad;

@@ -34,6 +34,10 @@ class Model : public torch::nn::Module {
   /// file spells it otherwise; one table beside the model maps both ways.
   virtual std::string file_key(const std::string& name) const { return name; }
 
+  /// Whether this parameter or buffer stays float32 when the model runs in bfloat16
+  /// (`_keep_in_fp32_modules` of the HF class).
+  virtual bool keeps_float32(const std::string& name) const { return false; }
+
   /// Installed by the trainer; null means plain calls.
   void set_block_runner(std::shared_ptr<BlockRunner> runner) { block_runner_ = std::move(runner); }
 
