@@ -45,6 +45,14 @@ class Recipe {
   /// Philox(context.seed, purpose, batch.indices[i]).
   virtual Loss loss(const Batch& batch, const StepContext& context) = 0;
 
+  /// Scalars to log once, beside the loss of a run's first step (`first` is that step's first
+  /// micro-batch). A recipe that starts from a checkpoint gives `random_init_loss` here: the same
+  /// loss with freshly initialised weights, so that a checkpoint that was not loaded shows at once.
+  virtual std::map<std::string, double> start_metrics(const Batch& first,
+                                                      const StepContext& context) {
+    return {};
+  }
+
   /// Writes what a person would want to look at (frames, clips) below `dir` and returns the PNG
   /// files, in the order in which report.html shows them.
   virtual std::vector<std::filesystem::path> write_samples(const std::filesystem::path& dir,
