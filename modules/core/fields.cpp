@@ -40,6 +40,10 @@ std::string nearest(const std::string& word, const std::vector<std::string>& can
   return best;
 }
 
+std::string join_path(const std::string& path, const std::string& key) {
+  return path.empty() || path.back() == ' ' ? path + key : path + "." + key;
+}
+
 std::string describe(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > 60) text = text.substr(0, 57) + "...";
@@ -51,7 +55,7 @@ void refuse_unknown(const Json& json, const std::vector<std::string>& names,
   for (const auto& [key, value] : json.items()) {
     if (std::find(names.begin(), names.end(), key) != names.end()) continue;
     const std::string near = nearest(key, names);
-    fail(path, ".", key, " is not a setting",
+    fail(join_path(path, key), " is not a setting",
          near.empty() ? " (known: " + join(names) + ")" : " (did you mean " + near + "?)");
   }
 }

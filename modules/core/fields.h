@@ -32,6 +32,9 @@ enum class UnknownKeys {
 /// The candidate nearest to `word` by edit distance, or "" when none is near enough to suggest.
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
 
+/// "a.b" for ("a", "b"), "x.json: b" for ("x.json: ", "b"): the first key follows the file's name.
+std::string join_path(const std::string& path, const std::string& key);
+
 /// "string", "integer", "number", ... with the value, for messages.
 std::string describe(const Json& value);
 
@@ -89,7 +92,7 @@ void read_value(const Json& json, T& value, const std::string& path, UnknownKeys
     require(json.is_object(), path, ": expected an object, got ", describe(json));
     value.clear();
     for (const auto& [key, item] : json.items())
-      read_value(item, value[key], path + "." + key, unknown);
+      read_value(item, value[key], join_path(path, key), unknown);
   } else if constexpr (HasFields<T>::value) {
     read_fields(json, value, path, unknown);
   } else {
@@ -113,7 +116,7 @@ struct FieldReader {
   template <typename T>
   void operator()(const char* key, T& value, const char* = "") {
     auto found = json.find(key);
-    if (found != json.end()) read_value(*found, value, path + "." + key, unknown);
+    if (found != json.end()) read_value(*found, value, join_path(path, key), unknown);
   }
 };
 

@@ -60,6 +60,23 @@ class Recipe {
     return {};
   }
 
+  /// When only an adapter is trained: writes it below `dir` in the format others load (PEFT folder,
+  /// diffusers LoRA file) and returns true. Called at every checkpoint.
+  virtual bool write_adapter(const std::filesystem::path& dir) { return false; }
+
+  /// The recipe's settings with every default filled in, for --check and the run's config.json.
+  virtual Json resolved_config() const { return Json::object(); }
+
+  /// The model's shape for --plan: parameters may be uninitialised and no weight file is read.
+  virtual std::shared_ptr<modules::Model> model_for_plan() { return model(); }
+
+  /// Bytes of activations kept for backward by one sample, 0 when unknown. `recompute` = activation
+  /// checkpointing of every block; `element_bytes` is 4 for fp32, 2 for bf16. An estimate for
+  /// --plan.
+  virtual double activation_bytes_per_sample(bool recompute, int64_t element_bytes) const {
+    return 0;
+  }
+
   /// FLOPs of one training step for one sample (forward + backward), 0 when unknown.
   virtual double flops_per_sample() const { return 0; }
   /// Tokens the model sees per sample, 0 when unknown.
@@ -67,7 +84,9 @@ class Recipe {
 };
 
 /// Builds a recipe from the "recipe" object of the config, `type` removed.
-/// `where` names the object in error messages.
+/// `where` names the object in error messages. The factory only reads and checks settings: it opens
+/// no data and builds no model (--check runs on machines that have neither); model() and
+/// train_data() do, at their first call.
 using RecipeFactory =
     std::function<std::shared_ptr<Recipe>(const Json& config, const std::string& where)>;
 
