@@ -1,0 +1,70 @@
+#pragma once
+
+// One list of cases per operator drives its test, its gradient check and its benchmark.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "test/support/gradcheck.h"
+
+namespace cosmos::test {
+
+struct OpCase {
+  std::string name;
+  /// float64 leaves, drawn after torch::manual_seed; the test casts them. Those that require grad
+  /// are differentiated; the others keep their dtype (tables, masks).
+  std::function<std::vector<at::Tensor>()> inputs;
+  OpFunction fused;
+  OpFunction reference;
+  /// Passes over the first input that a perfect kernel makes (reads + writes), for the benchmark.
+  double forward_passes = 0, backward_passes = 0;
+  /// Large enough to time; tests skip these.
+  bool benchmark = false;
+  /// Small enough for finite differences.
+  bool gradcheck = false;
+};
+
+/// Compares fused with reference (in float64 on the same rounded inputs), outputs and gradients,
+/// for `dtype`. "" or what differs.
+inline std::string compare(const OpCase& test_case, at::ScalarType dtype) {
+  torch::manual_seed(7);
+  std::vector<at::Tensor> ours, exact;
+  for (const at::Tensor& x : test_case.inputs()) {
+    if (!x.requires_grad()) {
+      ours.push_back(x);
+      exact.push_back(x);
+      continue;
+    }
+    // as_strided leaves stay strided: the operator must cope with them.
+    const at::Tensor rounded = x.detach().to(dtype);
+    ours.push_back(rounded.requires_grad_());
+    exact.push_back(rounded.detach().to(at::kDouble).requires_grad_());
+  }
+  const auto got = test_case.fused(ours), want = test_case.reference(exact);
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const std::string wrong = mismatch(got[i], want[i], tolerance(dtype));
+    if (!wrong.empty()) return "output " + std::to_string(i) + ": " + wrong;
+  }
+  std::vector<at::Tensor> our_leaves, exact_leaves;
+  for (std::size_t i = 0; i < ours.size(); ++i) {
+    if (!ours[i].requires_grad()) continue;
+    our_leaves.push_back(ours[i]);
+    exact_leaves.push_back(exact[i]);
+  }
+  std::vector<at::Tensor> our_seeds, exact_seeds;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const at::Tensor seed = at::randn(want[i].sizes()).to(dtype);
+    our_seeds.push_back(seed);
+    exact_seeds.push_back(seed.to(at::kDouble));
+  }
+  const auto our_grads = torch::autograd::grad(got, our_leaves, our_seeds);
+  const auto exact_grads = torch::autograd::grad(want, exact_leaves, exact_seeds);
+  for (std::size_t i = 0; i < our_grads.size(); ++i) {
+    const std::string wrong = mismatch(our_grads[i], exact_grads[i], tolerance(dtype));
+    if (!wrong.empty()) return "gradient " + std::to_string(i) + ": " + wrong;
+  }
+  return "";
+}
+
+}  // namespace cosmos::test
