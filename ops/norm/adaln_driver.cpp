@@ -7,6 +7,7 @@
 #include "ops/core/check.h"
 #include "ops/core/isa.h"
 #include "ops/core/launch.h"
+#include "ops/core/segment_reduce_kernel.h"
 #include "ops/norm/adaln_kernel.h"
 
 namespace cosmos::ops {

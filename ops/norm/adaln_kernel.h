@@ -4,8 +4,8 @@
 //
 // x is `rows` rows of `dim`. Row r takes modulation row r / segment. Backward sums of modulation go
 // through partials: each segment is cut into `chunks` chunks of `chunk_rows` rows (the last may be
-// shorter), chunk c of segment s writes partial row s * chunks + c, and segment_reduce adds them in
-// order.
+// shorter), chunk c of segment s writes partial row s * chunks + c, and segment_reduce
+// (ops/core) adds them in order.
 
 #include <cstdint>
 
@@ -77,21 +77,12 @@ struct GatedResidualBackward {
   void* gate_partial;  ///< [segments * chunks, dim] or null
 };
 
-/// out[s] = sum over c of partial[s * chunks + c], converted to dtype.
-struct SegmentReduce {
-  DType dtype;
-  int64_t segments, chunks, dim;
-  const void* partial;  ///< accumulate type
-  void* out;            ///< [segments, dim]
-};
-
 #ifdef COSMOS_CUDA
 // Whole tensors, queued on `stream` (a cudaStream_t).
 void adaln_forward_cuda(const AdaLnForward& params, void* stream);
 void adaln_backward_cuda(const AdaLnBackward& params, void* stream);
 void gated_residual_forward_cuda(const GatedResidualForward& params, void* stream);
 void gated_residual_backward_cuda(const GatedResidualBackward& params, void* stream);
-void segment_reduce_cuda(const SegmentReduce& params, void* stream);
 #endif
 
 }  // namespace cosmos::ops

@@ -5,22 +5,6 @@
 
 namespace cosmos::test {
 
-inline at::Tensor leaf(at::IntArrayRef shape) {
-  return at::randn(shape, at::kDouble).requires_grad_();
-}
-
-/// A chunk of a wider tensor: rows further apart than they are long.
-inline at::Tensor strided_leaf(std::vector<int64_t> shape) {
-  shape.back() *= 3;
-  return at::randn(shape, at::kDouble).chunk(3, -1)[1].detach().requires_grad_();
-}
-
-/// A tensor whose last two dimensions are swapped in memory.
-inline at::Tensor transposed_leaf(std::vector<int64_t> shape) {
-  std::swap(shape[shape.size() - 1], shape[shape.size() - 2]);
-  return at::randn(shape, at::kDouble).transpose(-1, -2).requires_grad_();
-}
-
 struct AdaLnShape {
   const char* what;
   std::vector<int64_t> x, modulation;

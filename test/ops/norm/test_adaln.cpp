@@ -1,37 +1,18 @@
 // AdaLN and gated residual against the plain formula in float64, on shapes that hurt.
-#include <catch2/catch.hpp>
-
 #include "ops/core/error.h"
-#include "ops/core/isa.h"
 #include "ops/core/path.h"
 #include "test/ops/norm/adaln_cases.h"
+#include "test/support/op_checks.h"
 
 using namespace cosmos;
 using namespace cosmos::test;
 
 TEST_CASE("AdaLN operators equal the plain formula in every dtype and instruction set", "[ops]") {
-  const ops::Isa best = ops::isa();
-  for (const ops::Isa isa : {ops::Isa::kDefault, ops::Isa::kAvx2, ops::Isa::kAvx512}) {
-    if (!ops::has_isa(isa)) continue;
-    ops::set_isa(isa);
-    for (const OpCase& c : adaln_cases()) {
-      if (c.benchmark) continue;
-      for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
-        INFO(c.name << ", " << dtype << ", instruction set " << static_cast<int>(isa));
-        CHECK(compare(c, dtype) == "");
-      }
-    }
-  }
-  ops::set_isa(best);
+  check_cases(adaln_cases());
 }
 
 TEST_CASE("AdaLN gradients equal central differences", "[ops]") {
-  for (const OpCase& c : adaln_cases()) {
-    if (!c.gradcheck) continue;
-    INFO(c.name);
-    torch::manual_seed(3);
-    CHECK(gradcheck(c.fused, c.inputs()) == "");
-  }
+  check_gradients(adaln_cases());
 }
 
 TEST_CASE("AdaLN gradients have the same bits for any number of threads", "[ops]") {

@@ -1,0 +1,187 @@
+#include "ops/adamw/adamw.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+#include <cmath>
+#include <string>
+
+#include "ops/adamw/adamw_kernel.h"
+#include "ops/core/check.h"
+#include "ops/core/isa.h"
+#include "ops/core/launch.h"
+#include "ops/core/path.h"
+#include "ops/core/registry.h"
+
+namespace cosmos::ops {
+COSMOS_SIMD_KERNEL(adamw_step, AdamWStep)
+COSMOS_SIMD_KERNEL(square_sums, SquareSums)
+
+namespace {
+
+using at::Tensor;
+using TensorList = std::vector<Tensor>;
+
+void check_member(std::size_t i, const Tensor& param, const char* name, const Tensor& x,
+                  at::ScalarType dtype) {
+  require(x.defined() && x.sizes() == param.sizes() && x.device() == param.device() &&
+              x.scalar_type() == dtype && x.is_contiguous(),
+          "adamw_step: ", name, "[", i, "]: expected a contiguous ", c10::toString(dtype), " ",
+          param.sizes(), " on ", param.device(), ", got ", describe(x),
+          x.defined() && !x.is_contiguous() ? " (not contiguous)" : "");
+}
+
+void check_list(const AdamWState& s, const char* name, const TensorList& list, bool optional) {
+  require(list.size() == s.params.size() || (optional && list.empty()), "adamw_step: ", name,
+          ": expected ", s.params.size(), " tensors as params, got ", list.size());
+}
+
+void check_state(const AdamWState& s, const Tensor& clip) {
+  check_list(s, "grads", s.grads, false);
+  check_list(s, "exp_avg", s.exp_avg, false);
+  check_list(s, "exp_avg_sq", s.exp_avg_sq, false);
+  check_list(s, "master", s.master, true);
+  check_list(s, "ema", s.ema, true);
+  for (std::size_t i = 0; i < s.params.size(); ++i) {
+    const Tensor& p = s.params[i];
+    dtype_of("adamw_step", "params", p);
+    require(p.is_contiguous(), "adamw_step: params[", i, "] is not contiguous");
+    require(p.device() == s.params[0].device(), "adamw_step: params[", i, "] is on ", p.device(),
+            ", params[0] on ", s.params[0].device(), ": step each device by itself");
+    const at::ScalarType wide = accumulate_dtype(p);
+    check_member(i, p, "grads", s.grads[i], p.scalar_type());
+    check_member(i, p, "exp_avg", s.exp_avg[i], wide);
+    check_member(i, p, "exp_avg_sq", s.exp_avg_sq[i], wide);
+    if (!s.master.empty()) check_member(i, p, "master", s.master[i], wide);
+    if (!s.ema.empty()) check_member(i, p, "ema", s.ema[i], wide);
+  }
+  if (clip.defined() && !s.params.empty())
+    require(clip.numel() == 1 && clip.device() == s.params[0].device() &&
+                (clip.scalar_type() == at::kFloat || clip.scalar_type() == at::kDouble),
+            "adamw_step: clip: expected one float32 or float64 number on ", s.params[0].device(),
+            ", got ", describe(clip));
+}
+
+void add_units(std::vector<Unit>& units, std::size_t tensor, int64_t size) {
+  for (int64_t begin = 0; begin < size; begin += kUnitElements)
+    units.push_back({static_cast<int32_t>(tensor), begin});
+}
+
+AdamWState state_of(at::TensorList params, at::TensorList grads, at::TensorList exp_avg,
+                    at::TensorList exp_avg_sq, at::TensorList master, at::TensorList ema) {
+  return {params.vec(), grads.vec(), exp_avg.vec(), exp_avg_sq.vec(), master.vec(), ema.vec()};
+}
+
+void adamw_step_schema(at::TensorList params, at::TensorList grads, at::TensorList exp_avg,
+                       at::TensorList exp_avg_sq, at::TensorList master, at::TensorList ema,
+                       const std::optional<Tensor>& clip, int64_t step, double lr, double beta1,
+                       double beta2, double eps, double weight_decay, double ema_decay) {
+  adamw_step(state_of(params, grads, exp_avg, exp_avg_sq, master, ema),
+             {.lr = lr,
+              .beta1 = beta1,
+              .beta2 = beta2,
+              .eps = eps,
+              .weight_decay = weight_decay,
+              .ema_decay = ema_decay},
+             step, clip.value_or(Tensor()));
+}
+
+Tensor grad_norm_schema(at::TensorList grads) {
+  return grad_norm(grads.vec());
+}
+
+TORCH_LIBRARY_FRAGMENT(cosmos, m) {
+  m.def(
+      "adamw_step_(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] exp_avg, "
+      "Tensor(c!)[] exp_avg_sq, Tensor(d!)[] master, Tensor(e!)[] ema, Tensor? clip, int step, "
+      "float lr, float beta1, float beta2, float eps, float weight_decay, float ema_decay) -> ()");
+  m.def("grad_norm(Tensor[] grads) -> Tensor");
+}
+
+void register_devices(torch::Library& m) {
+  m.impl("adamw_step_", adamw_step_schema);
+  m.impl("grad_norm", grad_norm_schema);
+}
+
+COSMOS_REGISTER_DEVICES(register_devices)
+
+}  // namespace
+
+void adamw_step(const AdamWState& s, const AdamWOptions& o, int64_t step, const Tensor& clip) {
+  require(step >= 1, "adamw_step: step counts from 1, got ", step);
+  check_state(s, clip);
+  if (s.params.empty() || s.params[0].is_meta()) return;
+  if (use_reference(s.params[0])) return reference::adamw_step(s, o, step, clip);
+  std::vector<AdamWTensor> tensors;
+  std::vector<Unit> units;
+  for (std::size_t i = 0; i < s.params.size(); ++i) {
+    tensors.push_back({dtype_of("adamw_step", "params", s.params[i]), s.params[i].numel(),
+                       s.params[i].mutable_data_ptr(), s.grads[i].const_data_ptr(),
+                       s.exp_avg[i].mutable_data_ptr(), s.exp_avg_sq[i].mutable_data_ptr(),
+                       s.master.empty() ? nullptr : s.master[i].mutable_data_ptr(),
+                       s.ema.empty() ? nullptr : s.ema[i].mutable_data_ptr()});
+    add_units(units, i, s.params[i].numel());
+  }
+  const AdamWStep p{
+      .tensors = tensors.data(),
+      .units = units.data(),
+      .tensor_count = static_cast<int64_t>(tensors.size()),
+      .unit_count = static_cast<int64_t>(units.size()),
+      .clip = clip.defined() ? clip.const_data_ptr() : nullptr,
+      .clip_is_double = clip.defined() && clip.scalar_type() == at::kDouble,
+      .decay = 1 - o.lr * o.weight_decay,
+      .step_size = o.lr / (1 - std::pow(o.beta1, step)),
+      .correction = std::sqrt(1 - std::pow(o.beta2, step)),
+      .beta1 = o.beta1,
+      .beta2 = o.beta2,
+      .eps = o.eps,
+      .ema_decay = o.ema_decay,
+  };
+  launch(
+      s.params[0], p, p.unit_count, 1,
+      [](const AdamWStep& q, int64_t begin, int64_t end) { adamw_step(q, begin, end); },
+      COSMOS_CUDA_KERNEL(adamw_step_cuda));
+}
+
+Tensor grad_norm(const std::vector<Tensor>& grads) {
+  const at::NoGradGuard no_grad;
+  std::vector<NormTensor> tensors;
+  std::vector<Unit> units;
+  TensorList held;  // contiguous copies, alive until the kernel has run
+  at::ScalarType type = at::kDouble;
+  for (const Tensor& g : grads) {
+    if (!g.defined()) continue;
+    if (use_reference(g)) return reference::grad_norm(grads);
+    if (!held.empty())
+      require(g.device() == held[0].device(), "grad_norm: expected all on ", held[0].device(),
+              ", got one on ", g.device());
+    if (g.scalar_type() != at::kDouble) type = at::kFloat;
+    held.push_back(g.contiguous());
+    add_units(units, tensors.size(), g.numel());
+    tensors.push_back({dtype_of("grad_norm", "grads", g), g.numel(),
+                       g.is_meta() ? nullptr : held.back().const_data_ptr()});
+  }
+  if (held.empty()) return at::zeros({}, at::kFloat);
+  const Tensor partial =
+      at::empty({static_cast<int64_t>(units.size())}, held[0].options().dtype(at::kDouble));
+  const SquareSums p{tensors.data(), units.data(), static_cast<int64_t>(tensors.size()),
+                     static_cast<int64_t>(units.size()),
+                     partial.is_meta() ? nullptr : partial.mutable_data_ptr<double>()};
+  launch(
+      held[0], p, p.unit_count, 1,
+      [](const SquareSums& q, int64_t begin, int64_t end) { square_sums(q, begin, end); },
+      COSMOS_CUDA_KERNEL(square_sums_cuda));
+  return partial.sum().sqrt().to(type);
+}
+
+Tensor clip_coefficient(const Tensor& norm, double max_norm) {
+  require(max_norm > 0, "clip_coefficient: max_norm: expected more than 0, got ", max_norm);
+  const at::NoGradGuard no_grad;
+  const Tensor ratio = (norm + 1e-6).reciprocal() * max_norm;
+  return at::where(norm.isfinite(), ratio.clamp_max(1.0), at::full_like(norm, NAN));
+}
+
+}  // namespace cosmos::ops

@@ -1,0 +1,159 @@
+// CUDA units of adamw.h: one block a unit, tensors and units as kernel arguments (no table to copy, no
+// synchronisation), the clip coefficient read from device memory. Bytes as in adamw.h; every element
+// has one writer and every unit one sum, so the bits repeat.
+
+#include "ops/adamw/adamw_kernel.h"
+#include "ops/core/cuda.cuh"
+
+namespace cosmos::ops {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr int kTensors = 24, kUnits = 256;  // within the 4 KiB of kernel arguments
+
+template <typename Step, typename TensorEntry>
+struct Batch {
+  Step step;
+  TensorEntry tensors[kTensors];
+  uint8_t tensor_of[kUnits];
+  int32_t unit_of[kUnits];  ///< number of the unit within its tensor
+  int64_t first_unit;       ///< of this batch among all units
+};
+using AdamWBatch = Batch<AdamWStep, AdamWTensor>;
+using SquareBatch = Batch<SquareSums, NormTensor>;
+static_assert(sizeof(AdamWBatch) <= 4096 && sizeof(SquareBatch) <= 4096);
+
+template <typename T>
+__device__ void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t begin, float clip) {
+  const int64_t end = begin + kUnitElements < t.size ? begin + kUnitElements : t.size;
+  T* param = static_cast<T*>(t.param);
+  const T* grad = static_cast<const T*>(t.grad);
+  float* exp_avg = static_cast<float*>(t.exp_avg);
+  float* exp_avg_sq = static_cast<float*>(t.exp_avg_sq);
+  float* master = static_cast<float*>(t.master);
+  float* ema = static_cast<float*>(t.ema);
+  const float decay = p.decay, step_size = p.step_size, correction = p.correction, eps = p.eps;
+  const float beta2 = p.beta2, rest1 = 1 - p.beta1, rest2 = 1 - p.beta2, rate = 1 - p.ema_decay;
+  constexpr int kVec = 4;
+  const auto element = [&](float& w, float g, float& m, float& v) {
+    g *= clip;
+    m += (g - m) * rest1;
+    v = v * beta2 + g * g * rest2;
+    w = w * decay - step_size * m / (sqrtf(v) / correction + eps);
+  };
+  // Units start on multiples of 32768 elements: vectors are whole unless the tensor ends.
+  const bool wide = reinterpret_cast<uintptr_t>(t.param) % 16 == 0 &&
+                    reinterpret_cast<uintptr_t>(t.grad) % 16 == 0;
+  int64_t i = begin + threadIdx.x * kVec;
+  for (; wide && i + kVec <= end; i += kThreads * kVec) {
+    float w[kVec], g[kVec], m[kVec], v[kVec], e[kVec];
+    if (master)
+      cuda::load(master + i, w);
+    else
+      cuda::load(param + i, w);
+    cuda::load(grad + i, g);
+    cuda::load(exp_avg + i, m);
+    cuda::load(exp_avg_sq + i, v);
+    for (int k = 0; k < kVec; ++k) element(w[k], g[k], m[k], v[k]);
+    cuda::store(exp_avg + i, m);
+    cuda::store(exp_avg_sq + i, v);
+    cuda::store(param + i, w);
+    if (master) cuda::store(master + i, w);
+    if (ema) {
+      cuda::load(ema + i, e);
+      for (int k = 0; k < kVec; ++k) e[k] += (w[k] - e[k]) * rate;
+      cuda::store(ema + i, e);
+    }
+  }
+  for (; i < end; i += kThreads * kVec)
+    for (int64_t k = i; k < i + kVec && k < end; ++k) {
+      float w = master ? master[k] : cuda::to_float(param[k]);
+      element(w, cuda::to_float(grad[k]), exp_avg[k], exp_avg_sq[k]);
+      param[k] = cuda::from_float<T>(w);
+      if (master) master[k] = w;
+      if (ema) ema[k] += (w - ema[k]) * rate;
+    }
+}
+
+__global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWBatch batch) {
+  const AdamWStep& p = batch.step;
+  float clip = 1;
+  if (p.clip)
+    clip = p.clip_is_double ? static_cast<float>(*static_cast<const double*>(p.clip))
+                            : *static_cast<const float*>(p.clip);
+  if (!isfinite(clip)) return;
+  const AdamWTensor& t = batch.tensors[batch.tensor_of[blockIdx.x]];
+  const int64_t begin = batch.unit_of[blockIdx.x] * kUnitElements;
+  if (t.dtype == DType::kFloat32) update_unit<float>(p, t, begin, clip);
+  if (t.dtype == DType::kBFloat16) update_unit<__nv_bfloat16>(p, t, begin, clip);
+  if (t.dtype == DType::kFloat16) update_unit<__half>(p, t, begin, clip);
+}
+
+template <typename T>
+__device__ float unit_squares(const NormTensor& t, int64_t begin) {
+  const int64_t end = begin + kUnitElements < t.size ? begin + kUnitElements : t.size;
+  const T* x = static_cast<const T*>(t.data);
+  constexpr int kVec = 16 / sizeof(T);
+  const bool wide = reinterpret_cast<uintptr_t>(x) % 16 == 0;
+  float sum = 0;
+  int64_t i = begin + threadIdx.x * kVec;
+  for (; wide && i + kVec <= end; i += kThreads * kVec) {
+    float v[kVec];
+    cuda::load(x + i, v);
+    for (int k = 0; k < kVec; ++k) sum += v[k] * v[k];
+  }
+  for (; i < end; i += kThreads * kVec)
+    for (int64_t k = i; k < i + kVec && k < end; ++k) {
+      const float v = cuda::to_float(x[k]);
+      sum += v * v;
+    }
+  return sum;
+}
+
+__global__ void __launch_bounds__(kThreads) square_sums_kernel(SquareBatch batch) {
+  __shared__ float scratch[cuda::kWarp];
+  const NormTensor& t = batch.tensors[batch.tensor_of[blockIdx.x]];
+  const int64_t begin = batch.unit_of[blockIdx.x] * kUnitElements;
+  float sum = 0;
+  if (t.dtype == DType::kFloat32) sum = unit_squares<float>(t, begin);
+  if (t.dtype == DType::kBFloat16) sum = unit_squares<__nv_bfloat16>(t, begin);
+  if (t.dtype == DType::kFloat16) sum = unit_squares<__half>(t, begin);
+  sum = cuda::block_sum(sum, scratch);
+  if (threadIdx.x == 0) batch.step.partial[batch.first_unit + blockIdx.x] = sum;
+}
+
+/// Cuts the units into batches that fit the kernel's arguments and launches each.
+template <typename BatchType, typename Step>
+void launch_batches(void (*kernel)(BatchType), const Step& step, void* stream) {
+  int64_t unit = 0;
+  while (unit < step.unit_count) {
+    BatchType batch{};
+    batch.step = step;
+    batch.first_unit = unit;
+    int units = 0, tensors = 0;
+    int32_t last = -1;
+    for (; unit < step.unit_count && units < kUnits; ++unit, ++units) {
+      const Unit& u = step.units[unit];
+      if (u.tensor != last) {
+        if (tensors == kTensors) break;
+        batch.tensors[tensors++] = step.tensors[u.tensor];
+        last = u.tensor;
+      }
+      batch.tensor_of[units] = static_cast<uint8_t>(tensors - 1);
+      batch.unit_of[units] = static_cast<int32_t>(u.begin / kUnitElements);
+    }
+    cuda::launch(kernel, dim3(units), kThreads, batch, stream);
+  }
+}
+
+}  // namespace
+
+void adamw_step_cuda(const AdamWStep& p, void* stream) {
+  launch_batches(adamw_kernel, p, stream);
+}
+
+void square_sums_cuda(const SquareSums& p, void* stream) {
+  launch_batches(square_sums_kernel, p, stream);
+}
+
+}  // namespace cosmos::ops

@@ -1,0 +1,64 @@
+#pragma once
+
+// What the kernels of adamw.h are given: the tensors as pointers, and units of work. A unit is a
+// range of one tensor; units have a fixed size, so that sums do not depend on the number of
+// threads.
+
+#include <cstdint>
+
+#include "ops/core/dtype.h"
+
+namespace cosmos::ops {
+
+inline constexpr int64_t kUnitElements = 1 << 15;
+
+struct AdamWTensor {
+  DType dtype;
+  int64_t size;
+  void* param;
+  const void* grad;
+  void* exp_avg;
+  void* exp_avg_sq;
+  void* master;  ///< or null
+  void* ema;     ///< or null
+};
+
+/// Elements [begin, begin + kUnitElements) of one tensor, or up to its end.
+struct Unit {
+  int32_t tensor;
+  int64_t begin;
+};
+
+struct AdamWStep {
+  const AdamWTensor* tensors;
+  const Unit* units;
+  int64_t tensor_count, unit_count;
+  const void* clip;  ///< one number of the accumulate type, or null
+  bool clip_is_double;
+  double decay;       ///< 1 - lr * weight_decay
+  double step_size;   ///< lr / (1 - beta1^step)
+  double correction;  ///< sqrt(1 - beta2^step)
+  double beta1, beta2, eps, ema_decay;
+};
+
+struct NormTensor {
+  DType dtype;
+  int64_t size;
+  const void* data;
+};
+
+/// partial[u] = sum of squares of unit u.
+struct SquareSums {
+  const NormTensor* tensors;
+  const Unit* units;
+  int64_t tensor_count, unit_count;
+  double* partial;
+};
+
+#ifdef COSMOS_CUDA
+// tensors and units are host pointers.
+void adamw_step_cuda(const AdamWStep& params, void* stream);
+void square_sums_cuda(const SquareSums& params, void* stream);
+#endif
+
+}  // namespace cosmos::ops

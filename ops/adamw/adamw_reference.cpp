@@ -1,0 +1,51 @@
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
+#include <cmath>
+
+#include "ops/adamw/adamw.h"
+#include "ops/core/check.h"
+
+namespace cosmos::ops::reference {
+
+void adamw_step(const AdamWState& s, const AdamWOptions& o, int64_t step, const at::Tensor& clip) {
+  const at::NoGradGuard no_grad;
+  const double step_size = o.lr / (1 - std::pow(o.beta1, step));
+  const double correction = std::sqrt(1 - std::pow(o.beta2, step));
+  for (std::size_t i = 0; i < s.params.size(); ++i) {
+    const at::Tensor& p = s.params[i];
+    const at::ScalarType wide = accumulate_dtype(p);
+    at::Tensor g = s.grads[i].to(wide);
+    if (clip.defined()) g = g * clip.to(wide);
+    at::Tensor m = s.exp_avg[i] + (g - s.exp_avg[i]) * (1 - o.beta1);
+    at::Tensor v = s.exp_avg_sq[i] * o.beta2 + g * g * (1 - o.beta2);
+    at::Tensor w = s.master.empty() ? p.to(wide) : s.master[i];
+    w = w * (1 - o.lr * o.weight_decay) - step_size * m / (v.sqrt() / correction + o.eps);
+    const auto assign = [&](const at::Tensor& to, const at::Tensor& value) {
+      to.copy_(clip.defined() ? at::where(clip.isfinite(), value, to.to(value.scalar_type()))
+                              : value);
+    };
+    if (!s.ema.empty()) assign(s.ema[i], s.ema[i] + (w - s.ema[i]) * (1 - o.ema_decay));
+    if (!s.master.empty()) assign(s.master[i], w);
+    assign(s.exp_avg[i], m);
+    assign(s.exp_avg_sq[i], v);
+    assign(p, w);
+  }
+}
+
+at::Tensor grad_norm(const std::vector<at::Tensor>& grads) {
+  const at::NoGradGuard no_grad;
+  at::Tensor total;
+  at::ScalarType type = at::kDouble;
+  for (const at::Tensor& g : grads) {
+    if (!g.defined()) continue;
+    if (g.scalar_type() != at::kDouble) type = at::kFloat;
+    const at::Tensor square = g.to(at::kDouble).pow(2).sum();
+    total = total.defined() ? total + square : square;
+  }
+  if (!total.defined()) return at::zeros({}, at::kFloat);
+  return total.sqrt().to(type);
+}
+
+}  // namespace cosmos::ops::reference
