@@ -1,6 +1,7 @@
 #include "modules/core/linear.h"
 
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "modules/core/init.h"
@@ -31,6 +32,16 @@ void LinearImpl::set_adapter(std::shared_ptr<LinearAdapter> adapter) {
 std::shared_ptr<LinearAdapter> LinearImpl::take_adapter() {
   if (adapter_) unregister_module("adapter");
   return std::exchange(adapter_, nullptr);
+}
+
+std::vector<NamedLinear> named_linears(const torch::nn::Module& model) {
+  std::vector<NamedLinear> found;
+  std::set<const LinearImpl*> seen;
+  for (const auto& item : model.named_modules("", /*include_self=*/false)) {
+    auto linear = std::dynamic_pointer_cast<LinearImpl>(item.value());
+    if (linear && seen.insert(linear.get()).second) found.push_back({item.key(), linear});
+  }
+  return found;
 }
 
 Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears) {

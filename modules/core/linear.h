@@ -6,6 +6,8 @@
 
 #include <initializer_list>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "modules/core/tensor.h"
 
@@ -44,6 +46,14 @@ class LinearImpl : public torch::nn::Module {
   std::shared_ptr<LinearAdapter> adapter_;
 };
 TORCH_MODULE(Linear);
+
+struct NamedLinear {
+  std::string name;  ///< path in the model: transformer_blocks.3.attn1.to_q
+  std::shared_ptr<LinearImpl> linear;
+};
+
+/// Every Linear below `model`, in registration order, each once: what adapters are attached to.
+std::vector<NamedLinear> named_linears(const torch::nn::Module& model);
 
 /// Several products of one input (q, k, v; gate, up), called as one group so that gathers, casts
 /// and shared factors happen once.

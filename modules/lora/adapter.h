@@ -1,0 +1,70 @@
+#pragma once
+
+// LoRA (Hu et al., 2021) and DoRA (Liu et al., 2024) on one Linear.
+//
+//   LoRA:  y = x Wᵀ + b + s (drop(x) Aᵀ) Bᵀ
+//   DoRA:  y = x Wᵀ + b + (g - 1) x Wᵀ + g s (drop(x) Aᵀ) Bᵀ,   g = m / ||W + s B A||  (by row,
+//          the norm outside the graph, as the paper proposes)
+//
+// A: [rank, in], B: [out, rank], m: [out]; W stays frozen. x is cast to the adapter's dtype and the
+// result back to the base's.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "modules/core/linear.h"
+#include "modules/lora/config.h"
+
+namespace cosmos::modules {
+
+/// What the dropout masks of one forward call are drawn for. A mask is a function of
+/// (seed, global sample index, layer), so that recomputing a block repeats it and neither the
+/// number of ranks nor a restart changes it.
+struct DropoutKey {
+  uint64_t seed = 0;
+  /// Global sample indices, one for each entry of x's first dimension; empty: no dropout
+  /// (validation). Unset: a forward in training mode throws, rather than repeat one mask for ever.
+  std::optional<std::vector<int64_t>> samples;
+};
+
+class LoraAdapter : public LinearAdapter {
+ public:
+  struct Options {
+    int64_t rank = 16;
+    double alpha = 16;   ///< kept for files
+    double scaling = 1;  ///< s
+    double dropout = 0;
+    bool dora = false;
+    int64_t layer =
+        0;  ///< position among the model's adapters; separates streams of random numbers
+    std::shared_ptr<DropoutKey> key = nullptr;           ///< one for all adapters of a model
+    std::shared_ptr<const LoraConfig> config = nullptr;  ///< the same; for files
+  };
+
+  /// A uniform as torch's Linear draws it (Kaiming with a = sqrt 5), from Philox(seed, kInit,
+  /// layer); B zero; m the row norms of W: the adapted Linear computes what it did before.
+  LoraAdapter(const LinearImpl& linear, const Options& options, uint64_t seed);
+
+  Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) override;
+
+  const Options& options() const { return options_; }
+
+  /// s B A in float32, [out, in].
+  Tensor delta() const;
+  /// ||W + s B A|| by row in float32, [out].
+  Tensor row_norm(const Tensor& weight) const;
+  /// Whether the adapter changes what `linear` computes.
+  bool has_effect(const LinearImpl& linear) const;
+
+  Tensor lora_A, lora_B;
+  Tensor magnitude;  ///< undefined without DoRA
+
+ private:
+  Tensor drop(const Tensor& x) const;
+
+  Options options_;
+};
+
+}  // namespace cosmos::modules

@@ -1,0 +1,33 @@
+#pragma once
+
+// An adapter file, whatever its spelling, before it meets a model.
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "modules/core/tensor.h"
+#include "modules/hub/json_file.h"
+#include "modules/lora/config.h"
+
+namespace cosmos::modules {
+
+struct AdapterLayer {
+  Tensor A, B, magnitude;       ///< magnitude only with DoRA
+  std::optional<double> alpha;  ///< when the file has one for each layer
+};
+
+struct AdapterFile {
+  LoraConfig config = {};
+  std::map<std::string, AdapterLayer> layers = {};  ///< by module path
+  std::string where;                                ///< for messages
+};
+
+AdapterFile read_adapter_file(const std::filesystem::path& path);
+
+/// PEFT's LoraConfig as JSON <-> ours. Reading throws Error on settings that are not supported.
+LoraConfig lora_config_from_peft(const Json& json, const std::string& where);
+Json lora_config_to_peft(const LoraConfig& config);
+
+}  // namespace cosmos::modules

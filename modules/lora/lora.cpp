@@ -1,0 +1,128 @@
+#include "modules/lora/lora.h"
+
+#include <algorithm>
+
+#include "modules/hub/model_weights.h"
+#include "modules/lora/attach.h"
+
+namespace cosmos::modules {
+
+void set_base_requires_grad(Model& model, bool requires_grad) {
+  for (auto& entry : base_tensors(model))
+    if (entry.tensor.is_floating_point() && entry.tensor.is_leaf())
+      entry.tensor.set_requires_grad(requires_grad &&
+                                     model.named_parameters().contains(entry.names.front()));
+}
+
+void attach_lora(Model& model, const LoraConfig& config, const std::vector<std::string>& modules,
+                 uint64_t seed) {
+  auto shared_config = std::make_shared<const LoraConfig>(config);
+  auto key = std::make_shared<DropoutKey>();
+  std::map<std::string, std::shared_ptr<LinearImpl>> linears;
+  for (auto& [name, linear] : named_linears(model)) {
+    require(!linear->adapter(), "lora: ", name,
+            " already has an adapter; merge or remove it first");
+    linears[name] = linear;
+  }
+  set_base_requires_grad(model, false);
+  int64_t layer = 0;
+  for (const auto& name : modules) {
+    const auto& linear = linears.at(name);
+    const LoraAdapter::Options options{.rank = config.rank_of(name),
+                                       .alpha = config.alpha_of(name),
+                                       .scaling = config.scaling_of(name),
+                                       .dropout = config.dropout,
+                                       .dora = config.use_dora,
+                                       .layer = layer++,
+                                       .key = key,
+                                       .config = shared_config};
+    auto adapter = std::make_shared<LoraAdapter>(*linear, options, seed);
+    adapter->train(model.is_training());
+    linear->set_adapter(adapter);
+  }
+}
+
+LoraReport apply_lora(Model& model, const LoraConfig& config, uint64_t seed) {
+  config.check("lora");
+  std::vector<std::string> modules;
+  for (const auto& [name, linear] : named_linears(model)) modules.push_back(name);
+  attach_lora(model, config, target_modules(config, modules), seed);
+
+  LoraReport report;
+  for (const auto& layer : lora_layers(model)) {
+    ++report.layers;
+    for (const auto& parameter : layer.adapter->parameters())
+      report.trainable_parameters += parameter.numel();
+  }
+  for (const auto& entry : base_tensors(model)) report.base_parameters += entry.tensor.numel();
+  return report;
+}
+
+std::vector<LoraLayer> lora_layers(const Model& model) {
+  std::vector<LoraLayer> layers;
+  for (const auto& [name, linear] : named_linears(model))
+    if (auto adapter = std::dynamic_pointer_cast<LoraAdapter>(linear->adapter()))
+      layers.push_back({name, linear, adapter});
+  return layers;
+}
+
+LoraConfig lora_config(const Model& model) {
+  const auto layers = lora_layers(model);
+  require(!layers.empty(), "lora: ", model.class_name(), " has no adapter");
+  return *layers.front().adapter->options().config;
+}
+
+void set_dropout_samples(Model& model, uint64_t seed, const std::vector<int64_t>& samples) {
+  const auto layers = lora_layers(model);
+  require(!layers.empty(), "lora: ", model.class_name(), " has no adapter");
+  DropoutKey& key = *layers.front().adapter->options().key;  // one for all of them
+  key.seed = seed;
+  key.samples = samples;
+}
+
+void require_effect(const Model& model) {
+  const auto layers = lora_layers(model);
+  require(!layers.empty(), "lora: ", model.class_name(), " has no adapter");
+  for (const auto& layer : layers)
+    for (const auto& item : layer.adapter->named_parameters())
+      require(torch::isfinite(item.value()).all().item<bool>(), "lora: ", layer.name, ".",
+              item.key(), " holds NaN or infinity: the adapter is broken (did training diverge?)");
+  const bool effect = std::any_of(layers.begin(), layers.end(), [](const LoraLayer& layer) {
+    return layer.adapter->has_effect(*layer.linear);
+  });
+  require(effect, "lora: the adapter changes nothing: lora_B of all ", layers.size(),
+          " layers is zero (was it trained?)");
+}
+
+MergedLora merge_lora(Model& model) {
+  MergedLora merged{.layers = lora_layers(model), .row_scale = {}};
+  require(!merged.layers.empty(), "lora: ", model.class_name(), " has no adapter to merge");
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, linear, adapter] : merged.layers) {
+    Tensor weight = linear->weight.to(torch::kFloat32) + adapter->delta();
+    Tensor scale;
+    if (adapter->magnitude.defined()) {
+      scale = adapter->magnitude.to(torch::kFloat32) / weight.norm(2, {1});
+      weight = weight * scale.unsqueeze(1);
+    }
+    merged.row_scale.push_back(scale);
+    linear->weight.copy_(weight);
+    linear->take_adapter();
+  }
+  set_base_requires_grad(model, true);
+  return merged;
+}
+
+void unmerge_lora(Model& model, const MergedLora& merged) {
+  torch::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < merged.layers.size(); ++i) {
+    const auto& [name, linear, adapter] = merged.layers[i];
+    Tensor weight = linear->weight.to(torch::kFloat32);
+    if (merged.row_scale[i].defined()) weight = weight / merged.row_scale[i].unsqueeze(1);
+    linear->weight.copy_(weight - adapter->delta());
+    linear->set_adapter(adapter);
+  }
+  set_base_requires_grad(model, false);
+}
+
+}  // namespace cosmos::modules

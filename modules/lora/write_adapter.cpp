@@ -1,0 +1,72 @@
+#include <algorithm>
+
+#include "modules/hub/json_file.h"
+#include "modules/hub/safetensors.h"
+#include "modules/lora/adapter_file.h"
+#include "modules/lora/files.h"
+
+namespace cosmos::modules {
+namespace {
+
+bool is_plain_name(const Json& entry) {
+  return entry.get_ref<const std::string&>().find_first_of("*?") == std::string::npos;
+}
+
+// As Python will read it: the list of names where that is what was asked for, else every path,
+// since wildcards are ours alone and two regex dialects are not one.
+void settle_targets(LoraConfig& config, const std::vector<LoraLayer>& layers) {
+  const Json& targets = config.target_modules;
+  const bool names = targets.is_array() && config.exclude_modules.is_null() &&
+                     std::all_of(targets.begin(), targets.end(), is_plain_name);
+  if (names) return;
+  Json paths = Json::array();
+  for (const auto& layer : layers) paths.push_back(layer.name);
+  config.target_modules = paths;
+  config.exclude_modules = nullptr;
+}
+
+TensorMap adapter_tensors(const std::vector<LoraLayer>& layers, const std::string& prefix) {
+  TensorMap tensors;
+  for (const auto& [name, linear, adapter] : layers) {
+    const std::string path = prefix + name;
+    tensors[path + ".lora_A.weight"] = adapter->lora_A;
+    tensors[path + ".lora_B.weight"] = adapter->lora_B;
+    if (adapter->magnitude.defined()) tensors[path + ".lora_magnitude_vector"] = adapter->magnitude;
+  }
+  return tensors;
+}
+
+Json config_for(const Model& model, const AdapterFileOptions& options) {
+  LoraConfig config = lora_config(model);
+  settle_targets(config, lora_layers(model));
+  Json json = lora_config_to_peft(config);
+  if (!options.base_model.empty()) json["base_model_name_or_path"] = options.base_model;
+  // Lets AutoPeftModel find the class; both libraries export their models at the top.
+  const bool transformers = model.config_json().contains("architectures");
+  json["auto_mapping"] = {{"base_model_class", model.class_name()},
+                          {"parent_library", transformers ? "transformers" : "diffusers"}};
+  return json;
+}
+
+}  // namespace
+
+void save_peft_adapter(const std::filesystem::path& dir, const Model& model,
+                       const AdapterFileOptions& options) {
+  require_effect(model);
+  save_safetensors(dir / "adapter_model.safetensors",
+                   adapter_tensors(lora_layers(model), "base_model.model."));
+  write_json(dir / "adapter_config.json", config_for(model, options));
+}
+
+void save_diffusers_lora(const std::filesystem::path& dir, const Model& model,
+                         const AdapterFileOptions& options) {
+  require_effect(model);
+  Json config = Json::object();
+  const Json plain = config_for(model, options);
+  for (const auto& [key, value] : plain.items()) config[options.component + "." + key] = value;
+  save_safetensors(dir / "pytorch_lora_weights.safetensors",
+                   adapter_tensors(lora_layers(model), options.component + "."),
+                   {{"lora_adapter_metadata", config.dump(2)}});
+}
+
+}  // namespace cosmos::modules
