@@ -1,6 +1,6 @@
-// CUDA units of adamw.h: one block a unit, tensors and units as kernel arguments (no table to copy, no
-// synchronisation), the clip coefficient read from device memory. Bytes as in adamw.h; every element
-// has one writer and every unit one sum, so the bits repeat.
+// CUDA units of adamw.h: one block a unit, tensors and units as kernel arguments (no table to copy,
+// no synchronisation), the clip coefficient read from device memory. Bytes as in adamw.h; every
+// element has one writer and every unit one sum, so the bits repeat.
 
 #include "ops/adamw/adamw_kernel.h"
 #include "ops/core/cuda.cuh"

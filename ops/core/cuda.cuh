@@ -4,11 +4,10 @@
 // No torch headers: a kernel file compiles in seconds. The test-only emulation provides its own
 // <cuda_runtime.h> and runs the same sources on the CPU.
 
+#include <cstdint>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
-
-#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -18,9 +17,15 @@ namespace cosmos::ops::cuda {
 
 inline constexpr int kWarp = 32;
 
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ inline float to_float(__half x) { return __half2float(x); }
+__device__ inline float to_float(float x) {
+  return x;
+}
+__device__ inline float to_float(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+__device__ inline float to_float(__half x) {
+  return __half2float(x);
+}
 
 template <typename T>
 __device__ inline T from_float(float x);
@@ -93,15 +98,21 @@ void launch(void (*kernel)(Params), dim3 grid, int threads, const Params& params
 template <typename Fn>
 void visit_dtype(DType dtype, Fn fn) {
   switch (dtype) {
-    case DType::kFloat32: return fn(static_cast<float*>(nullptr));
-    case DType::kBFloat16: return fn(static_cast<__nv_bfloat16*>(nullptr));
-    case DType::kFloat16: return fn(static_cast<__half*>(nullptr));
-    case DType::kFloat64: break;
+    case DType::kFloat32:
+      return fn(static_cast<float*>(nullptr));
+    case DType::kBFloat16:
+      return fn(static_cast<__nv_bfloat16*>(nullptr));
+    case DType::kFloat16:
+      return fn(static_cast<__half*>(nullptr));
+    case DType::kFloat64:
+      break;
   }
   throw std::runtime_error("CUDA kernels take float32, bfloat16 and float16, got float64");
 }
 
-inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+inline bool aligned(const void* p) {
+  return reinterpret_cast<uintptr_t>(p) % 16 == 0;
+}
 
 inline unsigned blocks_for(int64_t items, int64_t each) {
   const int64_t blocks = (items + each - 1) / each;

@@ -1,6 +1,6 @@
-// out[s] = sum of the chunks' partial rows. Bytes: one read of the partials. A block takes 32 columns
-// of one segment; its 16 rows of threads each add every 16th chunk, then row 0 adds the 16 sums in
-// order: the same bits on every run.
+// out[s] = sum of the chunks' partial rows. Bytes: one read of the partials. A block takes 32
+// columns of one segment; its 16 rows of threads each add every 16th chunk, then row 0 adds the 16
+// sums in order: the same bits on every run.
 
 #include "ops/core/cuda.cuh"
 #include "ops/core/segment_reduce_kernel.h"

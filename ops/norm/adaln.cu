@@ -1,9 +1,9 @@
 // CUDA rows of adaln.h.
 //
-// Forward: one block a row; a thread holds kCount vectors of kVec elements in registers from load to
-// store, so that x (and y) are read once. Backward: one block a chunk of rows, the same layout; each
-// thread keeps the sums of its own columns over the chunk and writes them once: no atomics, the same
-// bits on every run. Modulation rows stay in L1/L2. Bytes as in adaln.h.
+// Forward: one block a row; a thread holds kCount vectors of kVec elements in registers from load
+// to store, so that x (and y) are read once. Backward: one block a chunk of rows, the same layout;
+// each thread keeps the sums of its own columns over the chunk and writes them once: no atomics,
+// the same bits on every run. Modulation rows stay in L1/L2. Bytes as in adaln.h.
 
 #include "ops/core/cuda.cuh"
 #include "ops/norm/adaln_kernel.h"
@@ -88,9 +88,8 @@ __device__ inline Rows rows_of(const RowShape& shape) {
 template <int kVec, int kCount>
 __device__ inline void store_partial(void* partial, int64_t dim, const float (&sum)[kCount][kVec]) {
   if (!partial) return;
-  for_vectors<kVec, kCount>(dim, [&](int j, int64_t i) {
-    store(row<float>(partial, blockIdx.x, dim) + i, sum[j]);
-  });
+  for_vectors<kVec, kCount>(
+      dim, [&](int j, int64_t i) { store(row<float>(partial, blockIdx.x, dim) + i, sum[j]); });
 }
 
 template <typename T, int kVec, int kCount, bool kGated>
@@ -241,8 +240,7 @@ void adaln_backward_cuda(const AdaLnBackward& p, void* stream) {
 }
 
 void gated_residual_forward_cuda(const GatedResidualForward& p, void* stream) {
-  const bool fits =
-      cuda::aligned(p.x) && cuda::aligned(p.y) && aligned(p.gate, p.shape.dtype);
+  const bool fits = cuda::aligned(p.x) && cuda::aligned(p.y) && aligned(p.gate, p.shape.dtype);
   visit_layout(p.shape, fits, [&](auto* type, auto vec, auto count, int threads) {
     using T = std::remove_pointer_t<decltype(type)>;
     cuda::launch(gated_forward_kernel<T, decltype(vec)::value, decltype(count)::value>,
@@ -251,8 +249,7 @@ void gated_residual_forward_cuda(const GatedResidualForward& p, void* stream) {
 }
 
 void gated_residual_backward_cuda(const GatedResidualBackward& p, void* stream) {
-  const bool fits =
-      cuda::aligned(p.grad) && cuda::aligned(p.y) && aligned(p.gate, p.shape.dtype);
+  const bool fits = cuda::aligned(p.grad) && cuda::aligned(p.y) && aligned(p.gate, p.shape.dtype);
   const int64_t chunks = p.shape.rows / p.shape.segment * p.shape.chunks;
   visit_layout(p.shape, fits, [&](auto* type, auto vec, auto count, int threads) {
     using T = std::remove_pointer_t<decltype(type)>;

@@ -1,8 +1,8 @@
-// CUDA rows of rms_norm.h. A row (one head of one token) belongs to a group of lanes: heads of 128 in
-// bf16 take 8 lanes with one 16-byte vector of each half, so that a warp works on 4 rows. Elements
-// are visited as pairs (i, i + dim / 2), which is what the rotation couples. Rows are read again from
-// L1 for the second pass. Backward: a group works through one chunk of rows alone and keeps the
-// weight gradient of its own columns: no atomics. Bytes as in rms_norm.h.
+// CUDA rows of rms_norm.h. A row (one head of one token) belongs to a group of lanes: heads of 128
+// in bf16 take 8 lanes with one 16-byte vector of each half, so that a warp works on 4 rows.
+// Elements are visited as pairs (i, i + dim / 2), which is what the rotation couples. Rows are read
+// again from L1 for the second pass. Backward: a group works through one chunk of rows alone and
+// keeps the weight gradient of its own columns: no atomics. Bytes as in rms_norm.h.
 
 #include "ops/core/cuda.cuh"
 #include "ops/rms_norm/rms_norm_kernel.h"
@@ -110,16 +110,17 @@ __global__ void __launch_bounds__(kThreads) rms_norm_backward_kernel(Grouped<Rms
   const int64_t all = p.shape.batch * p.shape.length * p.shape.heads;
   const int64_t rows = p.shape.chunk_tokens * p.shape.heads, first = chunk * rows;
   const float* weight = static_cast<const float*>(p.weight);
-  float* weight_sum =
-      p.weight_partial && chunk < g.groups ? static_cast<float*>(p.weight_partial) + chunk * dim
-                                           : nullptr;
+  float* weight_sum = p.weight_partial && chunk < g.groups
+                          ? static_cast<float*>(p.weight_partial) + chunk * dim
+                          : nullptr;
   // Each lane owns its columns of the partial row, in memory: they stay in L1.
   if (weight_sum) {
     for (int64_t i = lane * kVec; i < half; i += g.lanes * kVec)
       for (int k = 0; k < kVec; ++k) weight_sum[i + k] = weight_sum[half + i + k] = 0;
     if (dim % 2 && lane == 0) weight_sum[dim - 1] = 0;
   }
-  for (int64_t n = 0; n < rows; ++n) {  // the same count for all lanes: the sums below need them all
+  for (int64_t n = 0; n < rows;
+       ++n) {  // the same count for all lanes: the sums below need them all
     const int64_t r = first + n;
     const bool mine = chunk < g.groups && r < all;
     const T* x = mine ? head_row<T>(p.x, p.shape, r) : nullptr;
@@ -161,9 +162,8 @@ __global__ void __launch_bounds__(kThreads) rms_norm_backward_kernel(Grouped<Rms
       store(out + half + i, b);
     }
     if (tail)
-      out[dim - 1] = cuda::from_float<T>(
-          scale * cuda::to_float(grad[dim - 1]) * weight[dim - 1] -
-          cuda::to_float(x[dim - 1]) * pull);
+      out[dim - 1] = cuda::from_float<T>(scale * cuda::to_float(grad[dim - 1]) * weight[dim - 1] -
+                                         cuda::to_float(x[dim - 1]) * pull);
   }
 }
 
