@@ -14,6 +14,10 @@ Batch collate(const std::vector<Sample>& samples) {
   for (auto& [name, tensors] : columns) {
     require(tensors.size() == samples.size(), "collate: ", name, " is missing from ",
             samples.size() - tensors.size(), " of ", samples.size(), " samples");
+    for (const Tensor& tensor : tensors)
+      require(tensor.sizes() == tensors[0].sizes(), "collate: ", name, " has shapes ",
+              tensors[0].sizes(), " and ", tensor.sizes(),
+              " in one batch (samples of different shapes belong to different buckets)");
     batch.tensors[name] = torch::stack(tensors);
   }
   return batch;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "modules/core/tensor.h"
@@ -40,6 +41,9 @@ class Dataset {
   /// Philox(seed, Purpose::kWindow, sample_index). Called from several threads at once. Throws
   /// Error when the item cannot be read; the loader then counts it and takes another.
   virtual Sample get(int64_t item, uint64_t seed, int64_t sample_index) = 0;
+
+  /// What was left out when the dataset was opened (corrupt or too short), as (name, reason).
+  virtual std::vector<std::pair<std::string, std::string>> left_out() const { return {}; }
 
   /// Name of an item for messages ("videos/a.mp4").
   virtual std::string item_name(int64_t item) const { return std::to_string(item); }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <mutex>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace cosmos::trainer::libav {
@@ -97,13 +98,16 @@ Input::Input(const std::filesystem::path& path, const MediaLimits& limits)
     : name_(path.string()), limits_(limits) {
   capture_messages();
   forget_message();
-  std::error_code ignored;
-  require(!std::filesystem::is_directory(path, ignored), name_, ": is a folder, not a media file");
-  file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // O_NONBLOCK: opening a pipe must not hang; regular files ignore it.
+  file_ = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   require(file_ >= 0, name_, ": ", std::strerror(errno));
   try {
-    require(::lseek(file_, 0, SEEK_END) > 0, name_, ": is empty (0 bytes)");
-    ::lseek(file_, 0, SEEK_SET);
+    struct stat status {};
+    const bool known = ::fstat(file_, &status) == 0;
+    require(known && S_ISREG(status.st_mode), name_,
+            S_ISDIR(status.st_mode) ? ": is a folder" : ": is a device or pipe",
+            ", not a media file");
+    require(status.st_size > 0, name_, ": is empty (0 bytes)");
     constexpr int kBuffer = 1 << 16;
     io_ = avio_alloc_context(static_cast<unsigned char*>(av_malloc(kBuffer)), kBuffer, 0, &file_,
                              read_bytes, nullptr, seek_bytes);

@@ -1,37 +1,15 @@
 #include "trainer/data/media_writer.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <unistd.h>
 
+#include "modules/hub/atomic_file.h"
 #include "trainer/data/libav.h"
 
 namespace cosmos::trainer {
 
 namespace fs = std::filesystem;
-
-void write_atomically(const fs::path& path, const std::function<void(const fs::path&)>& write) {
-  static std::atomic<int64_t> counter{0};
-  std::error_code error;
-  if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
-  require(!error, path.string(), ": its folder cannot be made: ", error.message());
-  const fs::path temporary = path.string() + ".part-" + std::to_string(::getpid()) + "-" +
-                             std::to_string(counter.fetch_add(1));
-  try {
-    write(temporary);
-    fs::rename(temporary, path);
-  } catch (const fs::filesystem_error& failure) {
-    fs::remove(temporary, error);
-    fail(path.string(), ": ", failure.code().message());
-  } catch (...) {
-    fs::remove(temporary, error);
-    throw;
-  }
-}
 
 Tensor contact_sheet(const Tensor& frames, int64_t columns, int64_t gap) {
   const auto [T, H, W, C] = dims<4>(frames, "contact_sheet");
@@ -76,11 +54,55 @@ using namespace libav;
 
 namespace {
 
-struct FreeOutput {
-  void operator()(AVFormatContext* format) const {
-    if (format->pb) avio_closep(&format->pb);
-    avformat_free_context(format);
+/// What a muxer writes, in memory: clips are small once coded, and only whole ones reach the disk.
+class MemoryFile {
+ public:
+  MemoryFile() {
+    constexpr int kBuffer = 1 << 16;
+    io_ = avio_alloc_context(static_cast<unsigned char*>(av_malloc(kBuffer)), kBuffer, 1, this,
+                             nullptr, write, seek);
+    if (!io_) throw std::bad_alloc();
   }
+  ~MemoryFile() {
+    av_freep(&io_->buffer);
+    avio_context_free(&io_);
+  }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+
+  AVIOContext* io() const { return io_; }
+  const std::string& bytes() const { return bytes_; }
+
+ private:
+#if LIBAVFORMAT_VERSION_MAJOR >= 61
+  static int write(void* self, const uint8_t* data, int size) {
+#else
+  static int write(void* self, uint8_t* data, int size) {
+#endif
+    auto& file = *static_cast<MemoryFile*>(self);
+    const std::size_t end = file.place_ + static_cast<std::size_t>(size);
+    if (end > file.bytes_.size()) file.bytes_.resize(end);
+    std::copy_n(data, size, file.bytes_.begin() + static_cast<std::ptrdiff_t>(file.place_));
+    file.place_ = end;
+    return size;
+  }
+  static int64_t seek(void* self, int64_t offset, int whence) {
+    auto& file = *static_cast<MemoryFile*>(self);
+    if (whence & AVSEEK_SIZE) return static_cast<int64_t>(file.bytes_.size());
+    if (whence == SEEK_CUR) offset += static_cast<int64_t>(file.place_);
+    if (whence == SEEK_END) offset += static_cast<int64_t>(file.bytes_.size());
+    if (offset < 0) return AVERROR(EINVAL);
+    file.place_ = static_cast<std::size_t>(offset);
+    return offset;
+  }
+
+  AVIOContext* io_ = nullptr;
+  std::string bytes_;
+  std::size_t place_ = 0;
+};
+
+struct FreeOutput {
+  void operator()(AVFormatContext* format) const { avformat_free_context(format); }
 };
 using OutputPtr = std::unique_ptr<AVFormatContext, FreeOutput>;
 
@@ -136,31 +158,24 @@ CodecPtr open_encoder(const AVCodec* codec, int64_t height, int64_t width,
 /// One clip on its way into a file.
 class ClipWriter {
  public:
-  ClipWriter(const fs::path& final_path, const fs::path& path, int64_t height, int64_t width,
-             const VideoOptions& options)
+  ClipWriter(const fs::path& path, int64_t height, int64_t width, const VideoOptions& options)
       : height_(height), width_(width), packet_(new_packet()), frame_(new_frame()) {
     AVFormatContext* format = nullptr;
-    const std::string name = final_path.filename().string();
+    const std::string name = path.filename().string();
     int error = avformat_alloc_output_context2(&format, nullptr, nullptr, name.c_str());
-    require(error >= 0, "the ending names no container (try .mp4)");
     output_.reset(format);
+    require(error >= 0 && !(output_->oformat->flags & AVFMT_NOFILE),
+            "the ending names no container (try .mp4)");
     output_->flags |= AVFMT_FLAG_BITEXACT;  // no dates or versions in the file
-    const std::string url = "file:" + path.string();
-    av_freep(&output_->url);
-    output_->url = av_strdup(url.c_str());
-    codec_ = open_encoder(choose_encoder(final_path, options.codec), height + height % 2,
+    output_->pb = file_.io();
+    codec_ = open_encoder(choose_encoder(path, options.codec), height + height % 2,
                           width + width % 2, options, output_->oformat->flags & AVFMT_GLOBALHEADER);
     stream_ = avformat_new_stream(output_.get(), nullptr);
     if (!stream_) throw std::bad_alloc();
     stream_->time_base = codec_->time_base;
     stream_->avg_frame_rate = codec_->framerate;
     avcodec_parameters_from_context(stream_->codecpar, codec_.get());
-    error = avio_open(&output_->pb, url.c_str(), AVIO_FLAG_WRITE);
-    require(error >= 0, "cannot be opened for writing: ", reason(error));
-    AVDictionary* muxer = nullptr;
-    av_dict_set(&muxer, "movflags", "+faststart", 0);  // browsers begin before they have it all
-    error = avformat_write_header(output_.get(), &muxer);
-    av_dict_free(&muxer);
+    error = avformat_write_header(output_.get(), nullptr);
     require(error >= 0, "cannot be written: ", reason(error));
     frame_->format = codec_->pix_fmt;
     frame_->height = codec_->height;
@@ -193,14 +208,13 @@ class ClipWriter {
     encode(frame_.get());
   }
 
-  void finish() {
+  /// The file's bytes, complete.
+  const std::string& finish() {
     encode(nullptr);
     const int error = av_write_trailer(output_.get());
     require(error >= 0, "cannot be finished: ", reason(error));
     avio_flush(output_->pb);
-    require(output_->pb->error >= 0, "cannot be written: ", reason(output_->pb->error));
-    const int closed = avio_closep(&output_->pb);
-    require(closed >= 0, "cannot be written: ", reason(closed));
+    return file_.bytes();
   }
 
  private:
@@ -220,6 +234,7 @@ class ClipWriter {
   }
 
   int64_t height_, width_, count_ = 0;
+  MemoryFile file_;
   OutputPtr output_;
   AVStream* stream_ = nullptr;
   CodecPtr codec_;
@@ -256,13 +271,13 @@ std::string encode_png(const Tensor& image) {
   return {reinterpret_cast<const char*>(packet->data), static_cast<std::size_t>(packet->size)};
 }
 
-// Says where, once, under the final name.
+// Makes the bytes and writes them; errors say where, once.
 template <typename Function>
 void naming(const fs::path& path, Function&& function) {
   capture_messages();
   forget_message();
   try {
-    write_atomically(path, function);
+    modules::write_file(path, function());
   } catch (const Error& error) {
     const std::string what = error.what(), name = path.string();
     if (what.rfind(name + ":", 0) == 0) throw;
@@ -276,22 +291,16 @@ void write_video(const fs::path& path, const Tensor& frames, const VideoOptions&
   const Tensor bytes = checked(path, frames, 4);
   require(options.fps > 0 && options.fps <= 1000, path.string(),
           ": fps: expected a rate in (0, 1000], got ", options.fps);
-  naming(path, [&](const fs::path& temporary) {
-    ClipWriter writer(path, temporary, bytes.size(1), bytes.size(2), options);
+  naming(path, [&] {
+    ClipWriter writer(path, bytes.size(1), bytes.size(2), options);
     for (int64_t t = 0; t < bytes.size(0); ++t) writer.add(bytes[t]);
-    writer.finish();
+    return std::string(writer.finish());
   });
 }
 
 void write_png(const fs::path& path, const Tensor& image) {
   const Tensor bytes = checked(path, image, 3);
-  naming(path, [&](const fs::path& temporary) {
-    const std::string png = encode_png(bytes);
-    std::ofstream out(temporary, std::ios::binary);
-    out.write(png.data(), static_cast<std::streamsize>(png.size()));
-    out.close();
-    require(!out.fail(), "cannot be written: ", std::strerror(errno));
-  });
+  naming(path, [&] { return encode_png(bytes); });
 }
 
 #else

@@ -1,12 +1,11 @@
 #pragma once
 
 // Frames into files: clips, pictures, contact sheets. Every file is written under a temporary name
-// beside its place and renamed when complete, so a full disk or a crash leaves nothing under the
-// final name. Frames are uint8 RGB [T, H, W, 3], pictures [H, W, 3]. Built without FFmpeg the
-// writers throw an Error that says so.
+// beside its place and renamed when complete (modules/hub/atomic_file.h), so a full disk or a crash
+// leaves nothing under the final name. Frames are uint8 RGB [T, H, W, 3], pictures [H, W, 3]. Built
+// without FFmpeg the writers throw an Error that says so.
 
 #include <filesystem>
-#include <functional>
 #include <string>
 
 #include "modules/core/tensor.h"
@@ -41,10 +40,5 @@ Tensor contact_sheet(const Tensor& frames, int64_t columns, int64_t gap = 2);
 Tensor to_frames(const Tensor& video);
 /// The inverse: uint8 frames [T, H, W, 3] -> float32 [3, T, H, W] in [-1, 1].
 Tensor from_frames(const Tensor& frames);
-
-/// Calls `write` with a temporary name beside `path` and renames the result to `path`; on any
-/// exception the temporary file is removed. Creates missing parent folders.
-void write_atomically(const std::filesystem::path& path,
-                      const std::function<void(const std::filesystem::path&)>& write);
 
 }  // namespace cosmos::trainer

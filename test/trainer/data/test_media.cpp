@@ -1,8 +1,10 @@
 // Clips and pictures in and out: codecs, timing, rotation, damage, limits.
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <sys/resource.h>
 
 #include "trainer/data/media_writer.h"
 #include "trainer/data/video_reader.h"
@@ -282,12 +284,17 @@ TEST_CASE("a failed write leaves nothing under the final name", "[media]") {
   CHECK_THROWS_WITH(write_video(dir.path / "a.mp4", frames.to(torch::kFloat32)),
                     Catch::Contains("expected uint8 [T, H, W, 3]"));
   CHECK_THROWS_WITH(write_png("/proc/nowhere/a.png", frames[0]), Catch::Contains("folder"));
-  CHECK_THROWS_AS(write_atomically(dir.path / "b",
-                                   [](const fs::path& p) {
-                                     std::ofstream(p) << "half";
-                                     fail("stopped");
-                                   }),
-                  Error);
+  // A disk that fills up, played by a limit on the size of files.
+  const Tensor noise = torch::randint(0, 255, {4, 64, 64, 3}, torch::kUInt8);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const rlimit small{.rlim_cur = 3000, .rlim_max = before.rlim_max};
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &small);
+  CHECK_THROWS_WITH(write_video(dir.path / "a.mp4", noise), Catch::Contains("a.mp4: cannot write"));
+  CHECK_THROWS_WITH(write_png(dir.path / "a.png", noise[0]), Catch::Contains("cannot write"));
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
   CHECK(fs::is_empty(dir.path));
 }
 

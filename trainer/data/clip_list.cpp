@@ -1,0 +1,162 @@
+#include "trainer/data/clip_list.h"
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "modules/core/model.h"
+#include "modules/hub/safetensors.h"
+
+namespace cosmos::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_video(const fs::path& path) {
+  static const std::set<std::string> endings{".mp4", ".mov",  ".mkv", ".webm", ".avi", ".m4v",
+                                             ".mpg", ".mpeg", ".ts",  ".ivf",  ".ogv", ".gif"};
+  std::string ending = path.extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  return endings.count(ending) > 0;
+}
+
+std::string read_text(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  require(in.good(), path.string(), ": cannot be read");
+  std::string text((std::istreambuf_iterator<char>(in)), {});
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
+  return text;
+}
+
+/// Regular files of a folder with the wanted property, sorted; hidden ones are left out.
+template <typename Wanted>
+std::vector<fs::path> files_of(const fs::path& folder, Wanted&& wanted) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const fs::path& path = it->path();
+    if (path.filename().string()[0] != '.' && wanted(path) && fs::is_regular_file(path, error))
+      files.push_back(path);
+  }
+  require(!error, folder.string(), ": cannot be listed: ", error.message());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// Lines of a JSONL file as (video, caption).
+std::vector<std::pair<std::string, std::string>> read_jsonl(const fs::path& path) {
+  std::ifstream in(path);
+  require(in.good(), path.string(), ": cannot be read");
+  std::vector<std::pair<std::string, std::string>> lines;
+  std::string line;
+  for (int64_t number = 1; std::getline(in, line); ++number) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    require(json.is_object() && json.contains("video") && json["video"].is_string() &&
+                (!json.contains("caption") || json["caption"].is_string()),
+            path.string(), " line ", number,
+            ": expected an object like {\"video\": \"a.mp4\", \"caption\": \"...\"}");
+    lines.emplace_back(json["video"], json.value("caption", std::string()));
+  }
+  return lines;
+}
+
+std::vector<Clip> clips_of_folder(const fs::path& folder) {
+  const fs::path videos = fs::is_directory(folder / "videos") ? folder / "videos" : folder;
+  std::map<std::string, Clip> clips;  // by stem: what belongs together
+  for (const fs::path& path : files_of(videos, is_video)) {
+    Clip& clip = clips[path.stem().string()];
+    require(clip.video.empty(), videos.string(), ": ", clip.video.filename().string(), " and ",
+            path.filename().string(), " would share one caption: rename one");
+    clip.video = path;
+    clip.name = fs::relative(path, folder).string();
+  }
+  if (fs::is_directory(folder / "latents")) {
+    const auto files = files_of(folder / "latents",
+                                [](const fs::path& p) { return p.extension() == ".safetensors"; });
+    for (const fs::path& path : files) {
+      Clip& clip = clips[path.stem().string()];
+      clip.latents = path;
+      if (clip.name.empty()) clip.name = fs::relative(path, folder).string();
+    }
+  }
+  std::vector<Clip> list;
+  for (auto& [stem, clip] : clips) {
+    const fs::path caption = folder / "metas" / (stem + ".txt");
+    if (fs::exists(caption)) clip.caption = read_text(caption);
+    if (fs::is_directory(folder / "text_embeds"))
+      clip.text_embeds = folder / "text_embeds" / (stem + ".safetensors");
+    list.push_back(std::move(clip));
+  }
+  return list;
+}
+
+std::vector<Clip> clips_of_list(const fs::path& path) {
+  std::vector<std::pair<std::string, std::string>> lines;
+  if (path.extension() == ".jsonl") {
+    lines = read_jsonl(path);
+  } else {
+    std::ifstream in(path);
+    require(in.good(), path.string(), ": cannot be read");
+    for (std::string line; std::getline(in, line);) {
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (!line.empty() && line[0] != '#') lines.emplace_back(line, "");
+    }
+  }
+  std::vector<Clip> clips;
+  for (const auto& [video, caption] : lines)
+    clips.push_back({.name = video,
+                     .video = path.parent_path() / video,
+                     .caption = caption,
+                     .text_embeds = {},
+                     .latents = {}});
+  return clips;
+}
+
+}  // namespace
+
+std::vector<Clip> list_clips(const fs::path& path, const fs::path& captions,
+                             const std::string& default_caption, const std::string& where) {
+  std::error_code error;
+  require(fs::exists(path, error), where, ".path: ", path.string(), " does not exist");
+  std::vector<Clip> clips;
+  if (fs::is_directory(path)) {
+    clips = clips_of_folder(path);
+    require(!clips.empty(), where, ".path: ", path.string(),
+            " holds no videos (expected .mp4, .mkv, .webm, .mov or .avi files in it or in its "
+            "videos/ folder, or latents/*.safetensors)");
+  } else if (path.extension() == ".txt" || path.extension() == ".jsonl") {
+    clips = clips_of_list(path);
+    require(!clips.empty(), where, ".path: ", path.string(), " lists no videos");
+  } else {
+    clips.push_back({.name = path.filename().string(),
+                     .video = path,
+                     .caption = {},
+                     .text_embeds = {},
+                     .latents = {}});
+  }
+  if (!captions.empty()) {
+    std::map<std::string, std::string> by_name;
+    for (auto& [video, caption] : read_jsonl(captions))
+      by_name[fs::path(video).filename().string()] = caption;
+    for (Clip& clip : clips)
+      if (auto found = by_name.find(fs::path(clip.name).filename().string());
+          found != by_name.end())
+        clip.caption = found->second;
+  }
+  for (Clip& clip : clips)
+    if (clip.caption.empty()) clip.caption = default_caption;
+  return clips;
+}
+
+Tensor load_clip_tensor(const fs::path& path, const std::string& name) {
+  const modules::SafetensorsFile file(path);
+  if (!file.contains(name) && file.infos().size() == 1)
+    return file.get(file.infos().begin()->first);
+  return file.get(name);
+}
+
+}  // namespace cosmos::trainer
