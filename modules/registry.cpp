@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "modules/hub/registry.h"
+#include "modules/tokenizer/autoencoder_kl_cosmos.h"
+#include "modules/tokenizer/autoencoder_kl_wan.h"
 
 namespace cosmos::modules {
 
@@ -12,7 +14,14 @@ namespace cosmos::modules {
 void register_builtin_models() {
   using Entry = std::pair<const char*, ModelFactory>;
   const std::vector<Entry> models = {
-      // {"CosmosTransformer3DModel", [](const Json& config, const std::string& where) {...}},
+      {"AutoencoderKLCosmos",
+       [](const Json& config, const std::string& where) {
+         return std::make_shared<AutoencoderKLCosmos>(config, where);
+       }},
+      {"AutoencoderKLWan",
+       [](const Json& config, const std::string& where) {
+         return std::make_shared<AutoencoderKLWan>(config, where);
+       }},
   };
   for (const auto& [name, factory] : models) register_model(name, factory);
 }

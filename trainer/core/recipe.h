@@ -64,6 +64,11 @@ class Recipe {
   /// diffusers LoRA file) and returns true. Called at every checkpoint.
   virtual bool write_adapter(const std::filesystem::path& dir) { return false; }
 
+  /// Called before every checkpoint, with the weights that an export will hold (the averages when
+  /// there are any): the place to bring the model's config up to date, e.g. the statistics of a
+  /// tokenizer's latents.
+  virtual void before_save() {}
+
   /// The recipe's settings with every default filled in, for --check and the run's config.json.
   virtual Json resolved_config() const { return Json::object(); }
 

@@ -1,0 +1,37 @@
+#pragma once
+
+// Space-time patches: the first and last step of a tokenizer, without weights.
+
+#include <string>
+
+#include "modules/core/tensor.h"
+
+namespace cosmos::modules {
+
+/// How a p x p x p block becomes p^3 channels (AutoencoderKLCosmos: patch_type).
+enum class PatchType {
+  kHaar,       ///< log2(p) levels of the 3-D Haar transform, channels band-major: (band, c)
+  kRearrange,  ///< the samples themselves: (c, t, h, w)
+};
+
+/// [p^3, p^3] matrix of the Haar analysis of a block, float64. Row: band, base 8 digits from the
+/// last level down, each digit (t, h, w) with 1 for "high"; column: position (t, h, w) in the
+/// block. Every level averages or differences pairs along each axis and divides by 2 per axis, so
+/// the inverse is the transpose times p^3. Throws Error unless p is a power of two.
+Tensor haar_matrix(int64_t p);
+
+/// video: [B, C, T, H, W] -> [B, T', H/p, W/p, p^3 C]. At the start of a clip (`first`) frame 0
+/// stands p times, so T' = (T - 1) / p + 1; else T' = T / p.
+Tensor patchify(const Tensor& video, int64_t p, PatchType type, bool first);
+
+/// Inverse of patchify: [B, T', h, w, p^3 C] -> [B, C, T, h p, w p]; the p - 1 copies of frame 0
+/// are dropped when `first`.
+Tensor unpatchify(const Tensor& x, int64_t p, PatchType type, bool first);
+
+/// Patches in space only, as AutoencoderKLWan with patch_size orders them: channels (c, w, h).
+/// video: [B, C, T, H, W] -> [B, T, H/p, W/p, C p^2]
+Tensor patchify_space(const Tensor& video, int64_t p);
+/// Inverse of patchify_space.
+Tensor unpatchify_space(const Tensor& x, int64_t p);
+
+}  // namespace cosmos::modules
