@@ -4,14 +4,14 @@
 # The one precompiled header: torch/torch.h costs 12 s a file without it. ops/ does not use it, it
 # sees narrow ATen headers only.
 function(cosmos_use_pch target)
-  if(COSMOS_SANITIZE)
-    return()
-  endif()
   if(NOT TARGET cosmos_pch)
     file(WRITE ${PROJECT_BINARY_DIR}/pch.cpp "// Owns the shared precompiled header.\n")
     add_library(cosmos_pch OBJECT ${PROJECT_BINARY_DIR}/pch.cpp)
     target_link_libraries(cosmos_pch PRIVATE cosmos::torch nlohmann_json::nlohmann_json)
     target_compile_options(cosmos_pch PRIVATE -fpch-preprocess)
+    if(COSMOS_SANITIZE)
+      _cosmos_common(cosmos_pch)  # the same options as its users, or GCC refuses it
+    endif()
     target_precompile_headers(cosmos_pch PRIVATE <torch/torch.h> <nlohmann/json.hpp>)
   endif()
   get_target_property(_type ${target} TYPE)
@@ -27,7 +27,9 @@ endfunction()
 function(_cosmos_common target)
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter>)
   if(COSMOS_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-omit-frame-pointer)
+    # vptr checks would need type information that LibTorch does not export.
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize=vptr
+                           -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=address,undefined)
   endif()
 endfunction()

@@ -1,6 +1,8 @@
 #include "modules/lora/lora.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "modules/hub/model_weights.h"
 #include "modules/lora/attach.h"
@@ -8,10 +10,11 @@
 namespace cosmos::modules {
 
 void set_base_requires_grad(Model& model, bool requires_grad) {
+  std::set<const c10::TensorImpl*> buffers;
+  for (const auto& buffer : model.buffers()) buffers.insert(buffer.unsafeGetTensorImpl());
   for (auto& entry : base_tensors(model))
-    if (entry.tensor.is_floating_point() && entry.tensor.is_leaf())
-      entry.tensor.set_requires_grad(requires_grad &&
-                                     model.named_parameters().contains(entry.names.front()));
+    if (entry.tensor.is_floating_point() && buffers.count(entry.tensor.unsafeGetTensorImpl()) == 0)
+      entry.tensor.set_requires_grad(requires_grad);
 }
 
 void attach_lora(Model& model, const LoraConfig& config, const std::vector<std::string>& modules,
@@ -80,6 +83,13 @@ void set_dropout_samples(Model& model, uint64_t seed, const std::vector<int64_t>
   key.samples = samples;
 }
 
+bool has_effect(const Model& model) {
+  const auto layers = lora_layers(model);
+  return std::any_of(layers.begin(), layers.end(), [](const LoraLayer& layer) {
+    return layer.adapter->has_effect(*layer.linear);
+  });
+}
+
 void require_effect(const Model& model) {
   const auto layers = lora_layers(model);
   require(!layers.empty(), "lora: ", model.class_name(), " has no adapter");
@@ -87,10 +97,7 @@ void require_effect(const Model& model) {
     for (const auto& item : layer.adapter->named_parameters())
       require(torch::isfinite(item.value()).all().item<bool>(), "lora: ", layer.name, ".",
               item.key(), " holds NaN or infinity: the adapter is broken (did training diverge?)");
-  const bool effect = std::any_of(layers.begin(), layers.end(), [](const LoraLayer& layer) {
-    return layer.adapter->has_effect(*layer.linear);
-  });
-  require(effect, "lora: the adapter changes nothing: lora_B of all ", layers.size(),
+  require(has_effect(model), "lora: the adapter changes nothing: lora_B of all ", layers.size(),
           " layers is zero (was it trained?)");
 }
 

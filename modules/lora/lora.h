@@ -47,6 +47,10 @@ LoraConfig lora_config(const Model& model);
 /// Needed before every forward in training mode when the adapters have dropout.
 void set_dropout_samples(Model& model, uint64_t seed, const std::vector<int64_t>& samples);
 
+/// Whether the adapters change anything; false right after apply_lora, and as long as the learning
+/// rate is zero. A recipe asks before it exports at a checkpoint.
+bool has_effect(const Model& model);
+
 /// Throws Error when the adapters would change nothing (every B zero: never trained), or hold NaN
 /// or infinity: such a file would load without complaint everywhere.
 void require_effect(const Model& model);

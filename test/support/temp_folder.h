@@ -1,6 +1,6 @@
 #pragma once
 
-// A folder of its own for a test case, removed at the end.
+// Folders for test cases, removed at the end.
 
 #include <atomic>
 #include <filesystem>
@@ -9,12 +9,22 @@
 
 namespace cosmos::test {
 
+/// Where memory serves as a disk, for tests that write thousands of files.
+inline std::filesystem::path memory_folder() {
+  std::error_code ignored;
+  const bool shm =
+      std::filesystem::is_directory("/dev/shm", ignored) && ::access("/dev/shm", W_OK) == 0;
+  return shm ? "/dev/shm" : std::filesystem::temp_directory_path();
+}
+
+/// A folder of its own.
 class TempFolder {
  public:
-  TempFolder() {
+  explicit TempFolder(
+      const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
     static std::atomic<int> counter{0};
-    path_ = std::filesystem::temp_directory_path() /
-            ("cosmos-test-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
+    path_ =
+        parent / ("cosmos-test-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
     std::filesystem::create_directories(path_);
   }
   ~TempFolder() {

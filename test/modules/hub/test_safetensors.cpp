@@ -58,7 +58,8 @@ TEST_CASE("Every dtype of the format survives a round trip bit by bit", "[hub]")
     const Tensor& got = loaded.at(name);
     REQUIRE(got.scalar_type() == expected.scalar_type());
     REQUIRE(got.sizes() == expected.sizes());
-    CHECK(std::memcmp(got.data_ptr(), expected.data_ptr(), expected.nbytes()) == 0);
+    if (expected.numel() > 0)  // else there is no pointer to compare at
+      CHECK(std::memcmp(got.data_ptr(), expected.data_ptr(), expected.nbytes()) == 0);
   }
 }
 

@@ -74,6 +74,7 @@ TEST_CASE("A fresh adapter changes nothing, freezes the base and counts itself",
     for (const auto& parameter : model->parameters())
       if (parameter.requires_grad()) trainable += parameter.numel();
     CHECK(trainable == report.trainable_parameters);
+    CHECK(!has_effect(*model));
     CHECK(has(error_of([&] { require_effect(*model); }), "changes nothing"));
     CHECK(has(error_of([&] { apply_lora(*model, {}); }), "already has an adapter"));
     CHECK(base_tensors(*model).size() == base_tensors(*tiny_model()).size());

@@ -1,0 +1,325 @@
+// cosmos-convert: Hugging Face folders in, Hugging Face folders out. Changes dtype and shard size,
+// folds adapters in, turns checkpoints into exports, translates adapters between PEFT and
+// diffusers.
+
+#include <cstdio>
+#include <cxxopts.hpp>
+#include <filesystem>
+#include <iostream>
+
+#include "modules/hub/export_folder.h"
+#include "modules/hub/json_file.h"
+#include "modules/hub/model_weights.h"
+#include "modules/hub/pipeline_folder.h"
+#include "modules/hub/registry.h"
+#include "modules/hub/weight_folder.h"
+#include "modules/lora/files.h"
+#include "modules/registry.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace cosmos;
+using namespace cosmos::modules;
+
+constexpr const char* kHelp = R"(
+Commands
+  export   a checkpoint, component or pipeline folder -> a folder as save_pretrained writes it;
+           weights are checked strictly against their class on the way
+  cast     the same with another --dtype
+  merge    the same with --adapter folded into the base (computed in float32, cast last)
+  adapter  an adapter as PEFT folder or diffusers LoRA file (--format peft|diffusers)
+
+--model takes a component folder (config.json + safetensors), a pipeline folder (model_index.json;
+components of classes unknown here are copied as they are), or a checkpoint of a run
+(step-00000100; --ema takes its averages). --adapter takes a PEFT folder, a folder with
+pytorch_lora_weights.safetensors, that file, or a checkpoint with an adapter.
+
+An export carries the base's LICENSE and NOTICE files and a model card. The card holds what --name,
+--base-model and --data say, and never a local path, host or user name.
+
+Examples
+  cosmos-convert cast --model transformer --output transformer-bf16 --dtype bfloat16
+  cosmos-convert merge --model Cosmos-Predict2.5-2B --adapter run/checkpoints/step-00001000
+      --output merged --base-model nvidia/Cosmos-Predict2.5-2B --data "200 clips of our arm"
+
+Exit codes: 0 done, 1 bad input (one line on stderr, nothing written), 2 wrong usage.)";
+
+struct Arguments {
+  std::string command, model, adapter, output, format, name, base_model, data;
+  std::optional<torch::Dtype> dtype = std::nullopt;
+  int64_t max_shard_bytes = 0;
+  bool ema = false, overwrite = false;
+};
+
+/// "5GB", "500MB", "1GiB", "123456" -> bytes.
+int64_t parse_bytes(const std::string& text) {
+  static const std::pair<const char*, double> kUnits[] = {
+      {"KB", 1e3},        {"MB", 1e6},           {"GB", 1e9}, {"KiB", 1024.0},
+      {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"B", 1},    {"", 1}};
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  for (const auto& [unit, factor] : kUnits)
+    if (end != text.c_str() && std::string(end) == unit && number * factor >= 1 &&
+        number * factor < 9e18)
+      return static_cast<int64_t>(number * factor);
+  fail("--max-shard-size: expected a size such as 5GB or 500MB, got ", text);
+}
+
+bool is_file(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
+bool is_folder(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
+}
+
+/// The folder of a checkpoint that holds the model; any other folder is itself.
+fs::path model_folder(const fs::path& dir, bool ema) {
+  require(is_folder(dir), dir.string(), ": no such folder");
+  if (ema) {
+    require(is_file(dir / "ema" / "config.json"), dir.string(), ": holds no averages (ema/)");
+    return dir / "ema";
+  }
+  if (is_file(dir / "config.json") || is_pipeline_folder(dir)) return dir;
+  if (is_file(dir / "model" / "config.json")) return dir / "model";
+  require(
+      !is_file(dir / "trainable.safetensors"), dir.string(),
+      ": this checkpoint holds an adapter only; use: cosmos-convert merge --model BASE --adapter ",
+      dir.string());
+  fail(dir.string(), ": expected config.json, model_index.json or a run's checkpoint");
+}
+
+fs::path adapter_path(const fs::path& path) {
+  return is_folder(path / "adapter") ? path / "adapter" : path;
+}
+
+/// The type that most floating weights have; a few may be kept in float32 beside it.
+torch::Dtype dtype_of(const WeightFolder& weights) {
+  std::map<torch::Dtype, uint64_t> bytes;
+  for (const auto& name : weights.names()) {
+    const TensorInfo& info = weights.info(name);
+    if (c10::isFloatingType(info.dtype)) bytes[info.dtype] += info.end - info.begin;
+  }
+  torch::Dtype best = torch::kFloat32;
+  for (const auto& [dtype, count] : bytes)
+    if (count > (bytes.count(best) ? bytes[best] : 0)) best = dtype;
+  return best;
+}
+
+bool knows_class(const fs::path& dir) {
+  if (!is_file(dir / "config.json")) return false;
+  const Json config = read_json(dir / "config.json");
+  return is_known_model(config);
+}
+
+/// What travels with a component besides config and weights: tokenizers, generation settings.
+void copy_files(const fs::path& from, const fs::path& to, bool weights) {
+  fs::create_directories(to);
+  for (const auto& entry : fs::directory_iterator(from)) {
+    const std::string name = entry.path().filename().string();
+    const bool is_weight = name.ends_with(".safetensors") ||
+                           name.ends_with(".safetensors.index.json") || name.ends_with(".bin") ||
+                           name.ends_with(".pt") || name.ends_with(".pth");
+    if (name.starts_with(".") || name == "README.md" || (is_weight && !weights)) continue;
+    if (entry.is_directory()) {
+      copy_files(entry.path(), to / name, weights);
+    } else if (entry.is_regular_file()) {
+      fs::copy_file(entry.path(), to / name, fs::copy_options::overwrite_existing);
+    }
+  }
+}
+
+/// Loads, merges when there is an adapter, and writes one component. Returns a line for the user.
+std::string convert_component(const fs::path& from, const fs::path& to, const Arguments& arguments,
+                              bool merge) {
+  const torch::Dtype stored = dtype_of(WeightFolder(from));
+  auto model = load_model(from, {.dtype = merge ? torch::kFloat32 : stored});
+  if (merge) {
+    load_adapter(*model, adapter_path(arguments.adapter));
+    require_effect(*model);
+    merge_lora(*model);
+  }
+  copy_files(from, to, /*weights=*/false);
+  const torch::Dtype dtype = arguments.dtype.value_or(stored);
+  save_model(to, *model, {.dtype = dtype, .max_shard_bytes = arguments.max_shard_bytes});
+  int64_t parameters = 0;
+  for (const auto& entry : base_tensors(*model)) parameters += entry.tensor.numel();
+  return model->class_name() + ", " + std::to_string(parameters) + " parameters, " +
+         dtype_name(dtype) + (merge ? ", adapter merged" : "");
+}
+
+/// The command as the card shows it: names in place of paths.
+std::string public_command(const Arguments& arguments) {
+  std::string text = "cosmos-convert " + arguments.command + " --model " +
+                     (arguments.base_model.empty() ? "MODEL" : arguments.base_model);
+  if (!arguments.adapter.empty()) text += " --adapter ADAPTER";
+  if (!arguments.format.empty() && arguments.command == "adapter")
+    text += " --format " + arguments.format;
+  if (arguments.dtype) text += " --dtype " + dtype_name(*arguments.dtype);
+  if (arguments.ema) text += " --ema";
+  return text;
+}
+
+void write_card(const fs::path& base, const fs::path& out, const Arguments& arguments,
+                const std::string& library) {
+  const ModelCard card{.title = arguments.name,
+                       .base_model = arguments.base_model,
+                       .data = arguments.data,
+                       .command = public_command(arguments),
+                       .library_name = library,
+                       .licences = carry_licences(base, out),
+                       .base_terms = licence_terms(base),
+                       .adapter = arguments.command == "adapter"};
+  write_model_card(out, card);
+  if (card.licences.empty())
+    std::cout
+        << "note: no LICENSE file lies beside the base model; add its licence before you publish\n";
+}
+
+std::string library_of(const fs::path& dir) {
+  if (is_pipeline_folder(dir)) return "diffusers";
+  return read_json(dir / "config.json").contains("architectures") ? "transformers" : "diffusers";
+}
+
+void convert_pipeline(const fs::path& from, const fs::path& to, const Arguments& arguments) {
+  const PipelineIndex index = read_pipeline_index(from);
+  const bool merge = !arguments.adapter.empty();
+  require(!merge || index.components.count("transformer") > 0, from.string(),
+          ": has no component \"transformer\" to merge the adapter into");
+  copy_files(from, to, /*weights=*/true);
+  for (const auto& [name, component] : index.components) {
+    if (component.class_name.empty() || !knows_class(from / name)) continue;
+    fs::remove_all(to / name);
+    std::cout << name << ": "
+              << convert_component(from / name, to / name, arguments,
+                                   merge && name == "transformer")
+              << "\n";
+  }
+}
+
+void convert(const Arguments& arguments) {
+  const fs::path from = model_folder(arguments.model, arguments.ema);
+  ExportFolder out(arguments.output, arguments.overwrite);
+  if (is_pipeline_folder(from)) {
+    convert_pipeline(from, out.path(), arguments);
+  } else {
+    std::cout << convert_component(from, out.path(), arguments, !arguments.adapter.empty()) << "\n";
+  }
+  write_card(from, out.path(), arguments, library_of(from));
+  out.commit();
+  std::cout << "wrote " << arguments.output << "\n";
+}
+
+void convert_adapter(const Arguments& arguments) {
+  fs::path base = model_folder(arguments.model, /*ema=*/false);
+  if (is_pipeline_folder(base)) base /= "transformer";
+  auto model = load_model(base);  // float32: no adapter is rounded on its way
+  load_adapter(*model, adapter_path(arguments.adapter));
+  ExportFolder out(arguments.output, arguments.overwrite);
+  const AdapterFileOptions options{.base_model = arguments.base_model};
+  if (arguments.format == "peft") {
+    save_peft_adapter(out.path(), *model, options);
+  } else {
+    save_diffusers_lora(out.path(), *model, options);
+  }
+  write_card(base, out.path(), arguments, arguments.format == "peft" ? "peft" : "diffusers");
+  out.commit();
+  std::cout << "wrote " << arguments.output << ": " << lora_layers(*model).size()
+            << " adapted layers, " << arguments.format << "\n";
+}
+
+cxxopts::Options make_options() {
+  cxxopts::Options options("cosmos-convert",
+                           "Converts models and adapters between Hugging Face folders.");
+  options.custom_help("export|cast|merge|adapter --model DIR --output DIR [options]");
+  const auto text = [](const char* otherwise) {
+    return cxxopts::value<std::string>()->default_value(otherwise);
+  };
+  auto add = options.add_options();
+  add("command", "export, cast, merge or adapter", text(""));
+  add("model", "model to read", text(""), "DIR");
+  add("output", "folder to write", text(""), "DIR");
+  add("adapter", "LoRA adapter to merge or translate", text(""), "PATH");
+  add("dtype", "float32, bfloat16 or float16; none: as stored", text(""), "TYPE");
+  add("max-shard-size", "largest weight file", text("10GB"), "SIZE");
+  add("format", "of an adapter: peft or diffusers", text("peft"), "NAME");
+  add("ema", "take the checkpoint's averaged weights");
+  add("name", "title of the model card", text("Cosmos model"), "TEXT");
+  add("base-model", "name of the base model, for the card", text(""), "NAME");
+  add("data", "what it was trained on, for the card", text(""), "TEXT");
+  add("overwrite", "replace an export of the same name");
+  add("h,help", "this text");
+  options.parse_positional({"command"});
+  options.positional_help("");
+  return options;
+}
+
+Arguments parse(const cxxopts::ParseResult& parsed) {
+  const auto text = [&](const char* key) { return parsed[key].as<std::string>(); };
+  Arguments arguments{.command = text("command"),
+                      .model = text("model"),
+                      .adapter = text("adapter"),
+                      .output = text("output"),
+                      .format = text("format"),
+                      .name = text("name"),
+                      .base_model = text("base-model"),
+                      .data = text("data"),
+                      .max_shard_bytes = parse_bytes(text("max-shard-size")),
+                      .ema = parsed.count("ema") > 0,
+                      .overwrite = parsed.count("overwrite") > 0};
+  const std::string& command = arguments.command;
+  require(command == "export" || command == "cast" || command == "merge" || command == "adapter",
+          "expected export, cast, merge or adapter, got \"", command, "\"");
+  require(parsed.unmatched().empty(), "unexpected argument ",
+          parsed.unmatched().empty() ? "" : parsed.unmatched()[0]);
+  require(!arguments.model.empty(), "--model is missing");
+  require(!arguments.output.empty(), "--output is missing");
+  if (!text("dtype").empty()) arguments.dtype = parse_dtype(text("dtype"));
+  require(command != "cast" || arguments.dtype, "cast needs --dtype");
+  const bool takes_adapter = command == "merge" || command == "adapter";
+  require(takes_adapter == !arguments.adapter.empty(), command,
+          takes_adapter ? " needs --adapter" : " takes no --adapter (did you mean merge?)");
+  require(!takes_adapter || !arguments.base_model.empty(), command,
+          " needs --base-model NAME: the model card names the base");
+  require(arguments.format == "peft" || arguments.format == "diffusers",
+          "--format: expected peft or diffusers, got ", arguments.format);
+  require_public(arguments.name, "--name");
+  require_public(arguments.base_model, "--base-model");
+  require_public(arguments.data, "--data");
+  return arguments;
+}
+
+int complain(const std::string& what, int code) {
+  const std::string line = what.substr(0, what.find('\n'));
+  std::fprintf(stderr, "cosmos-convert: %s%s\n", line.c_str(), code == 2 ? " (see --help)" : "");
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  cxxopts::Options options = make_options();
+  Arguments arguments;
+  try {
+    const auto parsed = options.parse(argc, argv);
+    if (parsed.count("help")) {
+      std::cout << options.help() << kHelp << "\n";
+      return 0;
+    }
+    arguments = parse(parsed);
+  } catch (const std::exception& error) {
+    return complain(error.what(), 2);
+  }
+  try {
+    register_builtin_models();
+    arguments.command == "adapter" ? convert_adapter(arguments) : convert(arguments);
+  } catch (const c10::Error& error) {
+    return complain(error.what_without_backtrace(), 1);
+  } catch (const std::exception& error) {
+    return complain(error.what(), 1);
+  }
+  return 0;
+}
