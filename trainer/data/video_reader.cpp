@@ -8,6 +8,22 @@
 
 namespace cosmos::trainer {
 
+namespace {
+
+// Errors from below say what; this says where, once.
+template <typename Function>
+auto naming(const std::filesystem::path& path, Function&& function) {
+  try {
+    return function();
+  } catch (const Error& error) {
+    const std::string what = error.what(), name = path.string();
+    if (what.rfind(name + ":", 0) == 0) throw;
+    fail(name, ": ", what);
+  }
+}
+
+}  // namespace
+
 Tensor channels_first(const Tensor& frames) {
   return frames.permute({3, 0, 1, 2}).contiguous();
 }
@@ -238,7 +254,8 @@ class Collector {
     const double slack = 2.5 / info_.fps + nearest_distance(info_.times, times_[next_]);
     require(std::abs(time - times_[next_]) <= slack, "the frame at ", times_[next_],
             " s does not decode (nearest decoded: ", time, " s)");
-    require(!(frame->flags & AV_FRAME_FLAG_CORRUPT), "the frame at ", time, " s is damaged");
+    const bool damaged = (frame->flags & AV_FRAME_FLAG_CORRUPT) || frame->decode_error_flags;
+    require(!damaged, "the frame at ", time, " s is damaged");
     if (next_ == 0 || time != taken_time_) image_ = to_rgb_(frame);
     taken_time_ = time;
     if (next_ == 0) {
@@ -287,18 +304,6 @@ Tensor collect(const std::filesystem::path& path, const VideoInfo& info,
   collector.finish();
   require(collector.complete(), "no frame decodes after ", times.front(), " s");
   return collector.result();
-}
-
-// Errors from below say what; this says where, once.
-template <typename Function>
-auto naming(const std::filesystem::path& path, Function&& function) {
-  try {
-    return function();
-  } catch (const Error& error) {
-    const std::string what = error.what(), name = path.string();
-    if (what.rfind(name + ":", 0) == 0) throw;
-    fail(name, ": ", what);
-  }
 }
 
 }  // namespace
@@ -364,7 +369,7 @@ Tensor read_image(const std::filesystem::path& path, const FrameSize&, const Med
 
 Tensor read_video(const std::filesystem::path& path, const VideoInfo& info, const Window& window,
                   const MediaLimits& limits) {
-  std::vector<double> times = timeline(info, window.fps, limits);
+  std::vector<double> times = naming(path, [&] { return timeline(info, window.fps, limits); });
   const int64_t total = static_cast<int64_t>(times.size());
   const int64_t count = window.frames > 0 ? window.frames : total - window.first;
   require(window.first >= 0 && count > 0 && window.first <= total - count, path.string(),
