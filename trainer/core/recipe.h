@@ -53,6 +53,11 @@ class Recipe {
     return {};
   }
 
+  /// Adds to a row of averaged metrics what follows from them and is not an average itself: PSNR
+  /// from the mean squared error. The row's keys are the metrics' names behind `prefix` ("val_" or
+  /// "").
+  virtual void derive_metrics(Json& row, const std::string& prefix) const {}
+
   /// Writes what a person would want to look at (frames, clips) below `dir` and returns the PNG
   /// files, in the order in which report.html shows them.
   virtual std::vector<std::filesystem::path> write_samples(const std::filesystem::path& dir,
