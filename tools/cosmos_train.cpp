@@ -1,0 +1,97 @@
+// cosmos-train CONFIG.json [key.path=value ...]: trains what the config describes.
+
+#include <cxxopts.hpp>
+#include <iostream>
+#include <unistd.h>
+
+#include "trainer/loop/plan.h"
+#include "trainer/loop/stop_signal.h"
+#include "trainer/loop/trainer.h"
+#include "trainer/recipes/builtin.h"
+
+namespace {
+
+using namespace cosmos;
+using namespace cosmos::trainer;
+
+cxxopts::Options make_options() {
+  cxxopts::Options options("cosmos-train",
+                           "Trains a model.\n\n"
+                           "Exit codes: 0 done, 1 error, 2 wrong usage, 130 or 143 stopped by a "
+                           "signal after saving (run the same command to go on).\n");
+  options.custom_help("CONFIG.json [key.path=value ...] [OPTION...]").positional_help("");
+  // clang-format off
+  options.add_options()
+    ("check", "validate the config, print it with every default, and stop")
+    ("plan", "print parameters, FLOPs and predicted memory, and stop; nothing is run or read")
+    ("resume", "auto: continue the run folder; never: refuse one with checkpoints; or a checkpoint",
+     cxxopts::value<std::string>()->default_value("auto"))
+    ("nproc", "local ranks", cxxopts::value<int>()->default_value("1"))
+    ("schema", "print the JSON Schema of config files, and stop")
+    ("h,help", "this text")
+    ("arguments", "", cxxopts::value<std::vector<std::string>>());
+  // clang-format on
+  options.parse_positional({"arguments"});
+  return options;
+}
+
+int train(const Config& config, std::shared_ptr<Recipe> recipe, const std::string& resume) {
+  Console console(std::cerr, ::isatty(STDERR_FILENO) != 0);
+  const StopSignal signal;
+  const RunResult result = Trainer(config, std::move(recipe),
+                                   {.resume = resume,
+                                    .console = &console,
+                                    .should_stop = [&] { return signal.received() != 0; }})
+                               .run();
+  if (!result.saved) {
+    console.line("the last checkpoint could not be written; free some space and run again");
+    return 1;
+  }
+  if (result.finished) {
+    console.line("done: " + (config.run.dir + "/report.html") + " and " +
+                 result.checkpoint.string());
+    return 0;
+  }
+  console.line("stopped after step " + std::to_string(result.step) +
+               "; the same command goes on from " + result.checkpoint.string());
+  return 128 + signal.received();
+}
+
+int run(int argc, char** argv) {
+  cxxopts::Options options = make_options();
+  const cxxopts::ParseResult args = options.parse(argc, argv);
+  if (args.count("help")) return std::cout << options.help() << '\n', 0;
+  if (args.count("schema")) return std::cout << config_schema().dump(2) << '\n', 0;
+  if (args.count("arguments") == 0) return std::cerr << options.help() << '\n', 2;
+  const int nproc = args["nproc"].as<int>();
+  require(nproc == 1, "--nproc: got ", nproc,
+          "; this version trains in one process (use more CPU threads with trainer.threads)");
+
+  register_builtin_recipes();
+  auto arguments = args["arguments"].as<std::vector<std::string>>();
+  const std::string file = arguments.front();
+  const Config config = load_config(file, {arguments.begin() + 1, arguments.end()});
+  validate(config);
+  const std::shared_ptr<Recipe> recipe = make_recipe(config.recipe, file + ": recipe");
+  if (args.count("plan")) return std::cout << format_plan(make_plan(config, *recipe), config), 0;
+  if (args.count("check")) {
+    Json all = resolved(config);
+    all["recipe"].update(recipe->resolved_config());
+    return std::cout << all.dump(2) << '\n', 0;
+  }
+  return train(config, recipe, args["resume"].as<std::string>());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const cxxopts::exceptions::exception& error) {
+    std::cerr << "cosmos-train: " << error.what() << " (--help lists the options)\n";
+    return 2;
+  } catch (const std::exception& error) {
+    std::cerr << "cosmos-train: " << error.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,152 @@
+#pragma once
+
+// What a run is: {"base": "other.json", "recipe": {...}, "trainer": {...}, "run": {...}}.
+//
+// One list of fields per struct (modules/core/fields.h) drives reading, --check, the run folder's
+// config.json and configs/schema.json, so a setting is added in one place.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "modules/core/fields.h"
+
+namespace cosmos::trainer {
+
+struct OptimizerConfig {
+  double lr = 1e-4;
+  std::vector<double> betas = {0.9, 0.99};
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  bool decay_1d = false;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("lr", lr, "peak learning rate of AdamW");
+    v("betas", betas, "decay of AdamW's first and second moment");
+    v("eps", eps, "added to the root of the second moment");
+    v("weight_decay", weight_decay, "decoupled weight decay, times the learning rate");
+    v("decay_1d", decay_1d, "also decay biases and norm weights (parameters with one dimension)");
+  }
+};
+
+struct ScheduleConfig {
+  std::string kind = "constant";
+  int64_t warmup_steps = 0;
+  double min_factor = 0;
+  int64_t decay_steps = 0;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("kind", kind, "constant, linear or cosine: how the learning rate falls after the warm-up");
+    v("warmup_steps", warmup_steps, "steps of linear rise from lr / warmup_steps to lr");
+    v("min_factor", min_factor, "fraction of lr that is left at the end");
+    v("decay_steps", decay_steps, "step at which the fall ends; 0 = trainer.steps");
+  }
+};
+
+struct EmaConfig {
+  std::string kind = "none";
+  double decay = 0.999;
+  double rate = 0.1;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("kind", kind,
+      "none, constant or power: average of the weights that validation and samples use");
+    v("decay", decay, "constant: average = decay * average + (1 - decay) * weights");
+    v("rate", rate, "power: width of the average relative to the steps so far (Cosmos: 0.1)");
+  }
+};
+
+struct TrainerConfig {
+  int64_t steps = 1000;
+  int64_t micro_batch_size = 1;
+  int64_t gradient_accumulation = 1;
+  int64_t seed = 0;
+  std::string precision = "fp32";
+  double clip_norm = 1.0;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  EmaConfig ema;
+  std::string activation_checkpointing = "none";
+  int64_t selective_every = 2;
+  int64_t log_every = 10;
+  int64_t validate_every = 0;
+  int64_t validation_batches = 0;
+  int64_t sample_every = 0;
+  int64_t save_every = 0;
+  int64_t keep_checkpoints = 2;
+  int64_t threads = 0;
+  int64_t loader_threads = 1;
+  double peak_tflops = 0;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("steps", steps, "optimiser steps of the whole run");
+    v("micro_batch_size", micro_batch_size, "samples that go through the model together");
+    v("gradient_accumulation", gradient_accumulation, "micro-batches per optimiser step");
+    v("seed", seed, "of sample order, noise, timesteps and initial weights");
+    v("precision", precision, "fp32, or bf16: bfloat16 model with float32 master weights");
+    v("clip_norm", clip_norm, "gradients are scaled down to this global norm; 0 = never");
+    v("optimizer", optimizer, "AdamW");
+    v("schedule", schedule, "learning rate over the run");
+    v("ema", ema, "exponential moving average of the weights");
+    v("activation_checkpointing", activation_checkpointing,
+      "none, full (recompute every block in backward) or selective (some blocks)");
+    v("selective_every", selective_every, "selective: recompute every n-th block, keep the others");
+    v("log_every", log_every, "steps between console lines; metrics.jsonl has every step");
+    v("validate_every", validate_every, "steps between validations; 0 = only at the end");
+    v("validation_batches", validation_batches, "micro-batches per validation; 0 = the whole set");
+    v("sample_every", sample_every, "steps between samples; 0 = only at the end");
+    v("save_every", save_every, "steps between checkpoints; 0 = only at the end");
+    v("keep_checkpoints", keep_checkpoints, "newest checkpoints that stay; 0 = all");
+    v("threads", threads, "CPU threads of the computation; 0 = LibTorch's choice");
+    v("loader_threads", loader_threads, "threads that read and decode samples ahead; 0 = none");
+    v("peak_tflops", peak_tflops, "the machine's peak for the mfu metric; 0 = unknown");
+  }
+};
+
+struct RunConfig {
+  std::string dir = "runs/default";
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("dir", dir, "folder of this run: config, metrics, checkpoints, samples, report");
+  }
+};
+
+struct Config {
+  Json recipe = Json::object();  ///< {"type": ..., ...}: read by the recipe itself
+  TrainerConfig trainer;
+  RunConfig run;
+  std::string source;  ///< file it came from, for messages
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("recipe", recipe, "the task: model, data and loss; `type` names it");
+    v("trainer", trainer, "how to train");
+    v("run", run, "where the results go");
+  }
+};
+
+/// Reads `file`, the files it names as "base" (each overrides its base, objects merge key by key)
+/// and then `overrides` ("trainer.steps=5", "recipe.model=a/b": a JSON value, or text as it
+/// stands). Comments are allowed. Throws Error naming the file and setting.
+Config load_config(const std::filesystem::path& file,
+                   const std::vector<std::string>& overrides = {});
+
+/// The same from JSON in memory; `source` names it in messages.
+Config parse_config(const Json& json, const std::string& source);
+
+/// Throws one Error that lists every setting with an impossible value, one a line.
+void validate(const Config& config);
+
+/// Every setting with its value, as config.json holds it.
+Json resolved(const Config& config);
+
+/// JSON Schema (draft 7) of a config file, for editors. Committed as configs/schema.json.
+Json config_schema();
+
+}  // namespace cosmos::trainer

@@ -1,0 +1,107 @@
+#include <algorithm>
+#include <sstream>
+
+#include "trainer/config/config.h"
+
+namespace cosmos::trainer {
+namespace {
+
+// Collects every complaint, so that a config is mended in one go.
+class Checker {
+ public:
+  explicit Checker(std::string source) : source_(std::move(source)) {}
+
+  template <typename T>
+  void check(bool good, const std::string& key, const T& got, const std::string& expected) {
+    if (good) return;
+    std::ostringstream line;
+    line << source_ << ": " << key << ": expected " << expected << ", got " << got;
+    errors_.push_back(line.str());
+  }
+
+  void at_least(int64_t minimum, const std::string& key, int64_t got) {
+    check(got >= minimum, key, got, minimum == 0 ? "0 or more" : "1 or more");
+  }
+
+  void one_of(const std::vector<std::string>& choices, const std::string& key,
+              const std::string& got) {
+    if (std::find(choices.begin(), choices.end(), got) != choices.end()) return;
+    std::string expected;
+    for (const auto& choice : choices) expected += (expected.empty() ? "" : " | ") + choice;
+    const std::string near = modules::nearest(got, choices);
+    check(false, key, '"' + got + '"' + (near.empty() ? "" : " (did you mean " + near + "?)"),
+          expected);
+  }
+
+  void finish() const {
+    if (errors_.empty()) return;
+    std::string all;
+    for (const auto& line : errors_) all += (all.empty() ? "" : "\n") + line;
+    throw Error(all);
+  }
+
+ private:
+  std::string source_;
+  std::vector<std::string> errors_;
+};
+
+void check_optimizer(Checker& c, const OptimizerConfig& o) {
+  const std::string at = "trainer.optimizer.";
+  c.check(o.lr > 0 && o.lr < 10, at + "lr", o.lr, "a number in (0, 10)");
+  c.check(o.betas.size() == 2, at + "betas", o.betas.size(), "two numbers");
+  for (double beta : o.betas)
+    c.check(beta >= 0 && beta < 1, at + "betas", beta, "numbers in [0, 1)");
+  c.check(o.eps > 0, at + "eps", o.eps, "a number above 0");
+  c.check(o.weight_decay >= 0, at + "weight_decay", o.weight_decay, "0 or more");
+}
+
+void check_schedule(Checker& c, const TrainerConfig& t) {
+  const ScheduleConfig& s = t.schedule;
+  const std::string at = "trainer.schedule.";
+  c.one_of({"constant", "linear", "cosine"}, at + "kind", s.kind);
+  c.at_least(0, at + "warmup_steps", s.warmup_steps);
+  c.check(s.warmup_steps <= t.steps, at + "warmup_steps", s.warmup_steps,
+          "at most trainer.steps (" + std::to_string(t.steps) + ")");
+  c.check(s.min_factor >= 0 && s.min_factor <= 1, at + "min_factor", s.min_factor,
+          "a number in [0, 1]");
+  c.at_least(0, at + "decay_steps", s.decay_steps);
+}
+
+}  // namespace
+
+void validate(const Config& config) {
+  const TrainerConfig& t = config.trainer;
+  Checker c(config.source);
+  c.at_least(1, "trainer.steps", t.steps);
+  c.at_least(1, "trainer.micro_batch_size", t.micro_batch_size);
+  c.at_least(1, "trainer.gradient_accumulation", t.gradient_accumulation);
+  c.at_least(0, "trainer.seed", t.seed);
+  c.one_of({"fp32", "bf16"}, "trainer.precision", t.precision);
+  c.check(t.clip_norm >= 0, "trainer.clip_norm", t.clip_norm, "0 (never) or more");
+  check_optimizer(c, t.optimizer);
+  check_schedule(c, t);
+  c.one_of({"none", "constant", "power"}, "trainer.ema.kind", t.ema.kind);
+  c.check(t.ema.decay >= 0 && t.ema.decay < 1, "trainer.ema.decay", t.ema.decay,
+          "a number in [0, 1)");
+  c.check(t.ema.rate > 0 && t.ema.rate < 0.28, "trainer.ema.rate", t.ema.rate,
+          "a number in (0, 0.28)");
+  c.one_of({"none", "full", "selective"}, "trainer.activation_checkpointing",
+           t.activation_checkpointing);
+  c.at_least(1, "trainer.selective_every", t.selective_every);
+  c.at_least(1, "trainer.log_every", t.log_every);
+  c.at_least(0, "trainer.validate_every", t.validate_every);
+  c.at_least(0, "trainer.validation_batches", t.validation_batches);
+  c.at_least(0, "trainer.sample_every", t.sample_every);
+  c.at_least(0, "trainer.save_every", t.save_every);
+  c.at_least(0, "trainer.keep_checkpoints", t.keep_checkpoints);
+  c.at_least(0, "trainer.threads", t.threads);
+  c.at_least(0, "trainer.loader_threads", t.loader_threads);
+  c.check(t.peak_tflops >= 0, "trainer.peak_tflops", t.peak_tflops, "0 (unknown) or more");
+  c.check(!config.run.dir.empty(), "run.dir", "\"\"", "a folder");
+  c.check(config.recipe.contains("type") && config.recipe["type"].is_string(), "recipe.type",
+          config.recipe.contains("type") ? modules::describe(config.recipe["type"]) : "nothing",
+          "the name of a recipe");
+  c.finish();
+}
+
+}  // namespace cosmos::trainer

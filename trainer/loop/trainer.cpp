@@ -1,0 +1,207 @@
+#include "trainer/loop/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <chrono>
+#include <cmath>
+
+#include "modules/hub/model_weights.h"
+#include "trainer/loop/recompute.h"
+#include "trainer/loop/validation.h"
+#include "trainer/optim/schedule.h"
+
+namespace cosmos::trainer {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+}  // namespace
+
+Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions options)
+    : config_(std::move(config)),
+      recipe_(std::move(recipe)),
+      options_(std::move(options)),
+      folder_(config_.run.dir, options_.console),
+      checkpoints_(folder_.dir() / "checkpoints", config_.trainer.keep_checkpoints) {
+  const TrainerConfig& t = config_.trainer;
+  trainer::validate(config_);
+  if (t.threads > 0) at::set_num_threads(static_cast<int>(t.threads));
+  torch::manual_seed(static_cast<uint64_t>(t.seed));
+  model_ = recipe_->model();
+  if (t.precision == "bf16") modules::cast_model(*model_, torch::kBFloat16);
+  model_->set_block_runner(make_recompute_runner(t.activation_checkpointing, t.selective_every));
+  const NamedTensors parameters = trainable_parameters(*model_);
+  optimizer_ = std::make_unique<AdamW>(parameters, t.optimizer);
+  if (t.ema.kind != "none") ema_ = std::make_unique<Ema>(t.ema, optimizer_->masters(), parameters);
+  loader_ = std::make_unique<DataLoader>(recipe_->train_data(),
+                                         LoaderOptions{.micro_batch_size = t.micro_batch_size,
+                                                       .micro_batches = t.gradient_accumulation,
+                                                       .seed = static_cast<uint64_t>(t.seed),
+                                                       .workers = t.loader_threads});
+  validation_ = recipe_->validation_data();
+}
+
+RunResult Trainer::run() {
+  start();
+  RunResult outcome;
+  try {
+    while (step_ < config_.trainer.steps && !outcome.stopped) train_and_record(outcome);
+  } catch (const std::exception& error) {
+    folder_.note(error.what());  // main() prints it
+    finish_report();
+    throw;
+  }
+  finish_report();
+  outcome.step = step_;
+  outcome.finished = step_ == config_.trainer.steps;
+  if (saved_step_ >= 0) outcome.checkpoint = checkpoints_.path(saved_step_);
+  return outcome;
+}
+
+void Trainer::train_and_record(RunResult& outcome) {
+  const TrainerConfig& t = config_.trainer;
+  StepResult result = train_step();
+  if (due(t.validate_every)) result.row.update(validate());
+  if (due(t.sample_every)) result.row.update(sample());
+  log(result);
+  outcome.loss = result.loss;
+  outcome.stopped = options_.should_stop && options_.should_stop();
+  if (due(t.save_every) || outcome.stopped) outcome.saved = save();
+}
+
+Trainer::StepResult Trainer::train_step() {
+  StepResult result;
+  const auto begin = Clock::now();
+  const std::vector<Batch> batches = loader_->next(step_);
+  result.data_seconds = seconds_since(begin);
+  result.lr = config_.trainer.optimizer.lr *
+              lr_factor(config_.trainer.schedule, config_.trainer.steps, step_);
+  const Tensor loss = accumulate(batches, result);
+  const Tensor norm = optimizer_step(result.lr, loss);
+  result.loss = loss.item<double>();
+  result.grad_norm = norm.item<double>();
+  check_finite(result, batches);
+  if (ema_) ema_->update(step_);
+  ++step_;
+  result.seconds = seconds_since(begin);
+  return result;
+}
+
+Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result) {
+  const StepContext context{.step = step_, .seed = static_cast<uint64_t>(config_.trainer.seed)};
+  LabelledMeans by_label;
+  ScalarMeans metrics;
+  Tensor total;
+  if (step_ == 0) result.start = recipe_->start_metrics(batches[0], context);
+  for (const Batch& batch : batches) {
+    const Loss loss = recipe_->loss(batch, context);
+    const Tensor share = loss.value / static_cast<double>(batches.size());
+    share.backward();
+    optimizer_->collect_gradients();
+    total = total.defined() ? total + share.detach() : share.detach();
+    metrics.add(loss.metrics);
+    by_label.add(loss.by_label);
+  }
+  metrics.write(result.row);
+  by_label.write(result.row);
+  return total;
+}
+
+Tensor Trainer::optimizer_step(double lr, const Tensor& loss) {
+  return optimizer_->step(lr, config_.trainer.clip_norm, loss);
+}
+
+void Trainer::check_finite(const StepResult& result, const std::vector<Batch>& batches) const {
+  if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+  std::string samples;
+  for (const Batch& batch : batches)
+    for (const int64_t index : batch.indices)
+      samples += (samples.empty() ? "" : ", ") + std::to_string(index);
+  fail("step ", step_ + 1, ": loss is ", result.loss, " and the gradient norm ", result.grad_norm,
+       " (global samples ", samples, "; lr ", result.lr, "; precision ", config_.trainer.precision,
+       "). The update was left out and nothing was saved",
+       saved_step_ >= 0 ? "; newest checkpoint: " + checkpoints_.path(saved_step_).string() : "",
+       ". Look at grad_norm in metrics.jsonl before this step: if it grew, lower "
+       "trainer.optimizer.lr or lengthen trainer.schedule.warmup_steps; if it did not, look at "
+       "these samples, and try trainer.precision=fp32");
+}
+
+void Trainer::log(const StepResult& result) {
+  const TrainerConfig& t = config_.trainer;
+  const auto samples = static_cast<double>(t.micro_batch_size * t.gradient_accumulation);
+  const double rate = samples / result.seconds;
+  const double tflops = recipe_->flops_per_sample() * rate * 1e-12;
+  Json row = result.row;
+  row["step"] = step_;
+  row["loss"] = result.loss;
+  row["grad_norm"] = result.grad_norm;
+  row["lr"] = result.lr;
+  row["step_time_s"] = result.seconds;
+  row["data_time_s"] = result.data_seconds;
+  row["samples_per_s"] = rate;
+  row["tokens_per_s"] = recipe_->tokens_per_sample() * rate;
+  row["tflops_per_s"] = tflops;
+  row["mfu"] = t.peak_tflops > 0 ? Json(tflops / t.peak_tflops) : Json(nullptr);
+  row["peak_memory_bytes"] = peak_memory_bytes();
+  row["skipped_items"] = loader_->failures().size();
+  for (const auto& [name, value] : result.start) {
+    row[name] = value;
+    folder_.log("first loss " + format_number(result.loss) + ", " + name + " " +
+                format_number(value));
+  }
+  folder_.metrics(row);
+  report_failures();
+
+  smooth_seconds_ =
+      smooth_seconds_ > 0 ? 0.9 * smooth_seconds_ + 0.1 * result.seconds : result.seconds;
+  std::string details = "loss " + format_number(result.loss) + "  lr " + format_number(result.lr) +
+                        "  grad " + format_number(result.grad_norm) + "  " + format_number(rate) +
+                        " samples/s";
+  if (row.contains("val_loss"))
+    details += "  val_loss " + format_number(row["val_loss"].get<double>());
+  if (folder_.console())
+    folder_.console()->progress(
+        {.what = "step",
+         .done = step_,
+         .total = t.steps,
+         .seconds_left = smooth_seconds_ * static_cast<double>(t.steps - step_),
+         .details = details},
+        step_ % t.log_every == 0 || step_ == t.steps);
+}
+
+bool Trainer::due(int64_t every) const {
+  return step_ == config_.trainer.steps || (every > 0 && step_ % every == 0);
+}
+
+Json Trainer::validate() {
+  if (!validation_) return Json::object();
+  const Ema::Use averages(ema_.get());
+  return validation_metrics(*recipe_, *model_, *validation_,
+                            {.batch_size = config_.trainer.micro_batch_size,
+                             .max_batches = config_.trainer.validation_batches,
+                             .context = {.step = step_,
+                                         .seed = static_cast<uint64_t>(config_.trainer.seed),
+                                         .training = false}},
+                            [this](const std::string& text) { folder_.log(text); });
+}
+
+Json Trainer::sample() {
+  const Ema::Use averages(ema_.get());
+  const torch::NoGradGuard no_grad;
+  const auto dir = folder_.dir() / "samples" / checkpoints_.path(step_).filename();
+  Json files = Json::array();
+  model_->eval();
+  try {
+    for (const auto& file : recipe_->write_samples(dir, step_))
+      files.push_back(file.lexically_relative(folder_.dir()).generic_string());
+  } catch (const std::exception& error) {
+    folder_.log("step " + std::to_string(step_) + ": no samples: " + error.what());
+  }
+  model_->train();
+  return files.empty() ? Json::object() : Json{{"samples", files}};
+}
+
+}  // namespace cosmos::trainer

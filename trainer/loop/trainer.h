@@ -1,0 +1,101 @@
+#pragma once
+
+// The training loop. It knows steps, gradients, weights and files; what is learned is the recipe's.
+//
+//   Trainer(config, make_recipe(...), {.console = &console}).run();
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "trainer/checkpoint/state.h"
+#include "trainer/checkpoint/store.h"
+#include "trainer/config/config.h"
+#include "trainer/core/recipe.h"
+#include "trainer/data/loader.h"
+#include "trainer/optim/adamw.h"
+#include "trainer/optim/ema.h"
+#include "trainer/report/report.h"
+#include "trainer/report/run_folder.h"
+
+namespace cosmos::trainer {
+
+struct TrainerOptions {
+  /// auto: continue the run folder's newest complete checkpoint, if any. never: refuse a folder
+  /// that has some. Anything else: the path of a checkpoint.
+  std::string resume = "auto";
+  Console* console = nullptr;
+  /// Asked after every step; true = save and return.
+  std::function<bool()> should_stop;
+};
+
+struct RunResult {
+  int64_t step = 0;                  ///< steps done
+  bool finished = false;             ///< all of them
+  bool stopped = false;              ///< should_stop said so
+  bool saved = true;                 ///< the last save worked
+  double loss = 0;                   ///< of the last step
+  std::filesystem::path checkpoint;  ///< newest
+};
+
+class Trainer {
+ public:
+  /// Builds the model. Throws Error when the config is impossible.
+  Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions options = {});
+
+  /// Trains until trainer.steps or should_stop. Throws Error when the loss is not finite (the
+  /// weights are then those of the step before, and the newest checkpoint stays).
+  RunResult run();
+
+  modules::Model& model() { return *model_; }
+
+ private:
+  struct StepResult {
+    double loss = 0;
+    double grad_norm = 0;
+    double lr = 0;
+    double data_seconds = 0;
+    double seconds = 0;
+    Json row;                             ///< further entries of the metrics line
+    std::map<std::string, double> start;  ///< Recipe::start_metrics, at the first step
+  };
+
+  void start();
+  void train_and_record(RunResult& outcome);
+  std::filesystem::path checkpoint_to_resume();
+  StepResult train_step();
+  Tensor accumulate(const std::vector<Batch>& batches, StepResult& result);
+  Tensor optimizer_step(double lr, const Tensor& loss);
+  void check_finite(const StepResult& result, const std::vector<Batch>& batches) const;
+  void log(const StepResult& result);
+  bool save();
+  Json validate();
+  Json sample();
+  void describe_run();
+  void finish_report();
+  void report_failures();
+
+  bool due(int64_t every) const;
+  TrainState state();
+  Json full_config() const;
+
+  Config config_;
+  std::shared_ptr<Recipe> recipe_;
+  TrainerOptions options_;
+  RunFolder folder_;
+  CheckpointStore checkpoints_;
+  std::shared_ptr<modules::Model> model_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Ema> ema_;
+  std::unique_ptr<DataLoader> loader_;
+  std::shared_ptr<Dataset> validation_;
+
+  int64_t step_ = 0;  ///< steps done
+  int64_t saved_step_ = -1;
+  int64_t first_step_ = 0;  ///< where this process began
+  double smooth_seconds_ = 0;
+  std::size_t failures_reported_ = 0;
+  Facts facts_;  ///< for report.html
+};
+
+}  // namespace cosmos::trainer

@@ -1,0 +1,61 @@
+#pragma once
+
+// AdamW (Loshchilov and Hutter, ICLR 2019) over the trainable parameters of a model, with float32
+// master weights where the model holds bfloat16, and clipping by global norm without a host sync.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "modules/core/tensor.h"
+#include "trainer/config/config.h"
+
+namespace cosmos::trainer {
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+/// Parameters that require grad, each once: a tied weight appears under its first name.
+NamedTensors trainable_parameters(const torch::nn::Module& module);
+
+class AdamW {
+ public:
+  AdamW(const NamedTensors& parameters, OptimizerConfig config);
+
+  /// Adds what backward left in the parameters' gradients to the float32 sums, and frees it. Call
+  /// after every micro-batch. Nothing to do for float32 parameters, which sum in place.
+  void collect_gradients();
+
+  /// One update with learning rate `lr`. Gradients are scaled to a global norm of at most
+  /// `clip_norm` (0 = never). Parameters without gradient stay as they are. When the norm or `loss`
+  /// is not finite nothing changes. Returns the norm before clipping, a scalar tensor on the
+  /// parameters' device, and drops the gradients.
+  Tensor step(double lr, double clip_norm, const Tensor& loss);
+
+  /// What the optimiser updates: the parameter itself, or its float32 master.
+  NamedTensors masters() const;
+  /// Copies masters into the model's parameters where they differ.
+  void publish();
+
+  /// "exp_avg.NAME", "exp_avg_sq.NAME", "step.NAME" and, for parameters with one, "master.NAME".
+  TensorMap state() const;
+  /// Inverse of state(). Throws Error listing missing and unexpected keys and wrong shapes.
+  void load_state(const TensorMap& state, const std::string& where);
+
+ private:
+  struct Slot {
+    std::string name;
+    Tensor param;       ///< the model's, in its dtype
+    Tensor master;      ///< float32; the same tensor as param when that is float32
+    Tensor exp_avg;     ///< first moment
+    Tensor exp_avg_sq;  ///< second moment
+    Tensor step;        ///< updates so far, a float32 scalar
+    bool decay;
+  };
+  void update(const std::vector<const Slot*>& slots, double lr, double weight_decay,
+              const Tensor& scale, const Tensor& skip) const;
+
+  OptimizerConfig config_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace cosmos::trainer
