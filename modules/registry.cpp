@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "modules/dit/transformer.h"
 #include "modules/hub/registry.h"
 #include "modules/tokenizer/autoencoder_kl_cosmos.h"
 #include "modules/tokenizer/autoencoder_kl_wan.h"
@@ -21,6 +22,10 @@ void register_builtin_models() {
       {"AutoencoderKLWan",
        [](const Json& config, const std::string& where) {
          return std::make_shared<AutoencoderKLWan>(config, where);
+       }},
+      {"CosmosTransformer3DModel",
+       [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+         return std::make_shared<CosmosTransformer3DModel>(DitConfig::from_json(config, where));
        }},
   };
   for (const auto& [name, factory] : models) register_model(name, factory);

@@ -1,0 +1,71 @@
+#include "modules/dit/attention.h"
+
+#include "ops/rms_norm/rms_norm.h"
+
+namespace cosmos::modules {
+namespace {
+
+/// softmax(q kᵀ / sqrt(d)) v.  q: [B, L, heads, d], k, v: [B, S, heads, d] -> [B, L, heads, d]
+Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
+  return torch::scaled_dot_product_attention(
+             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
+             mask.defined() ? std::optional<Tensor>(mask) : std::nullopt)
+      .transpose(1, 2);
+}
+
+/// RMSNorm of every head, then RoPE.  x: [B, L, heads, d] -> [B, L, heads, d]
+Tensor norm_rope(const Tensor& x, const RmsNorm& norm, const RopeTable& rope) {
+  return ops::rms_norm_rope(x, norm->weight, rope.cos, rope.sin, norm->eps);
+}
+
+}  // namespace
+
+AttentionImpl::AttentionImpl(const AttentionOptions& options) : options_(options) {
+  const int64_t inner = options.heads * options.head_dim;
+  to_q_ = register_module("to_q", Linear(options.dim, inner, /*bias=*/false));
+  to_k_ = register_module("to_k", Linear(options.context_dim, inner, /*bias=*/false));
+  to_v_ = register_module("to_v", Linear(options.context_dim, inner, /*bias=*/false));
+  norm_q_ = register_module("norm_q", RmsNorm(options.head_dim, 1e-5));
+  norm_k_ = register_module("norm_k", RmsNorm(options.head_dim, 1e-5));
+  auto to_out = add_container(*this, "to_out");
+  to_out_ = to_out->register_module("0", Linear(inner, options.dim, /*bias=*/false));
+  if (!options.image_context) return;
+  q_img_ = register_module("q_img", Linear(options.dim, inner, /*bias=*/false));
+  k_img_ = register_module("k_img", Linear(options.dim, inner, /*bias=*/false));
+  v_img_ = register_module("v_img", Linear(options.dim, inner, /*bias=*/false));
+  q_img_norm_ = register_module("q_img_norm", RmsNorm(options.head_dim, 1e-6));
+  k_img_norm_ = register_module("k_img_norm", RmsNorm(options.head_dim, 1e-6));
+}
+
+Tensor AttentionImpl::split_heads(const Tensor& x) const {
+  return x.view({x.size(0), -1, options_.heads, options_.head_dim});
+}
+
+Tensor AttentionImpl::project_out(const Tensor& attended, const Tensor& like) {
+  return to_out_(attended.flatten(2).view({like.size(0), like.size(1), like.size(2), -1}));
+}
+
+Tensor AttentionImpl::forward(const Tensor& x, const RopeTable& rope) {
+  const Tensors qkv = linear_group(x, {to_q_, to_k_, to_v_});
+  Tensor q = norm_rope(split_heads(qkv[0]), norm_q_, rope);
+  Tensor k = norm_rope(split_heads(qkv[1]), norm_k_, rope);
+  return project_out(attend(q, k, split_heads(qkv[2]), {}), x);
+}
+
+Tensor AttentionImpl::forward(const Tensor& x, const Tensor& text, const Tensor& image,
+                              const Tensor& mask) {
+  const bool with_image = image.defined();
+  const Tensors queries = with_image ? linear_group(x, {to_q_, q_img_}) : linear_group(x, {to_q_});
+  const Tensors kv = linear_group(text, {to_k_, to_v_});
+  Tensor attended = attend(norm_q_(split_heads(queries[0])), norm_k_(split_heads(kv[0])),
+                           split_heads(kv[1]), mask);
+  if (with_image) {
+    const Tensors kv_image = linear_group(image, {k_img_, v_img_});
+    attended =
+        attended + attend(q_img_norm_(split_heads(queries[1])),
+                          k_img_norm_(split_heads(kv_image[0])), split_heads(kv_image[1]), {});
+  }
+  return project_out(attended, x);
+}
+
+}  // namespace cosmos::modules

@@ -1,0 +1,76 @@
+#pragma once
+
+// The video diffusion transformer of Cosmos Predict1, Predict2 and Predict2.5: diffusers'
+// CosmosTransformer3DModel, same parameter names, same numbers.
+
+#include <optional>
+#include <vector>
+
+#include "modules/core/model.h"
+#include "modules/dit/block.h"
+
+namespace cosmos::modules {
+
+/// One call. B samples, C latent channels, T latent frames, H x W latent rows and columns, S text
+/// tokens. Floating tensors have the model's dtype (timestep: any). Undefined tensors are left out.
+struct DitInputs {
+  Tensor hidden_states = {};  ///< [B, C, T, H, W]
+  Tensor timestep = {};       ///< [B] or [1], or one per frame: [B, 1, T, 1, 1]
+  Tensor encoder_hidden_states =
+      {};                   ///< text, [B, S, crossattn_proj_in_channels or text_embed_dim]
+  Tensor img_context = {};  ///< image features, [B, I, img_context_dim_in]
+  /// Residuals of a control net for blocks 0, n, 2n, ...: [B | 1, tokens, D] each.
+  Tensors block_controlnet_hidden_states = {};
+  Tensor attention_mask = {};  ///< over text, [B, S]: bool (true = attend) or added to the scores
+  std::optional<double> fps =
+      {};                      ///< of the video, stretches RoPE in time; none: frame index as it is
+  Tensor condition_mask = {};  ///< one more channel: [B, 1, T, H, W]
+  /// [1 | B, 1, H', W'], nearest-resized to H x W, 1 = padding. Undefined counts as zeros: nothing
+  /// is padded.
+  Tensor padding_mask = {};
+};
+
+class CosmosTransformer3DModel : public Model {
+ public:
+  /// Fresh weights as NVIDIA trains from: products truncated normal with deviation 1/sqrt(fan_in),
+  /// the second product of every modulation zero, norms one, biases zero. (diffusers' class has
+  /// torch's Linear defaults and zero positions: it is made to load weights, not to start from.)
+  /// Inside SkipInit nothing is written.
+  explicit CosmosTransformer3DModel(const DitConfig& config);
+
+  std::string class_name() const override { return "CosmosTransformer3DModel"; }
+  Json config_json() const override { return config_.to_json(); }
+  const DitConfig& config() const { return config_; }
+
+  /// Predicts noise, velocity or whatever the weights were trained for:
+  /// [B, out_channels, T, H, W]. Throws Error on a shape that does not fit.
+  Tensor forward(const DitInputs& inputs);
+
+  /// "forward" with DitInputs' names, `block_controlnet_hidden_states.N` one by one -> `sample`.
+  TensorMap run(const std::string& method, const TensorMap& inputs) override;
+
+  bool keeps_float32(const std::string& name) const override;
+
+ private:
+  void check(const DitInputs& inputs) const;
+  PatchGrid grid_of(const Tensor& hidden_states) const;
+  /// Everything the blocks share, from time, text, image and positions.
+  BlockContext make_context(const DitInputs& inputs, const PatchGrid& grid);
+  Tensor run_transformer_block(int64_t index, const Tensor& x, const BlockContext& context);
+  void initialise();
+
+  DitConfig config_;
+  PatchEmbed patch_embed_{nullptr};
+  LearnablePosEmbed learnable_pos_embed_{nullptr};
+  TimeEmbed time_embed_{nullptr};
+  std::vector<TransformerBlock> transformer_blocks_;
+  Modulation norm_out_{nullptr};
+  Linear proj_out_{nullptr};
+  Projection crossattn_proj_{nullptr}, img_context_proj_{nullptr};
+};
+
+/// Sorts named tensors into a DitInputs. Throws Error on a name that the class does not know, and
+/// on a missing one that it needs.
+DitInputs dit_inputs(const TensorMap& inputs);
+
+}  // namespace cosmos::modules
