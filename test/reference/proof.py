@@ -1,0 +1,162 @@
+"""What the proofs share: a case, how the public class is called, how two answers are compared.
+
+A case file (dit_cases.py, ...) defines CASES, a list of Case. model_proof.py runs them all.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import subprocess
+import time
+from typing import Callable
+
+import torch
+from safetensors.torch import load_file, save_file
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TOLERANCE = 2e-4  # relative L2 per tensor, float32
+FLOOR = 1e-5  # a gradient's denominator is no smaller than this part of the whole gradient's norm
+EPSILON = 2**-23  # below this part of the whole gradient's norm a float32 gradient is rounding noise
+CONTROL = "block_controlnet_hidden_states."
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclasses.dataclass
+class Case:
+    """One random model and one call.
+
+    inputs(generator) returns the call's tensors under cosmos-forward's names; one-element tensors
+    named in SCALARS reach Python as numbers.
+    """
+
+    name: str
+    class_name: str  # of diffusers
+    config: dict
+    inputs: Callable[[torch.Generator], Tensors]
+    method: str = "forward"
+    weight_gain: float = 1.0
+
+
+SCALARS = {"fps"}
+
+
+def random_weights(model: torch.nn.Module, generator: torch.Generator, gain: float) -> None:
+    """Products keep the scale of what they are given; norms are near one; nothing is zero."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.dim() > 1 and name.split(".")[-1] not in ("gamma",):
+                fan_in = weight[0].numel()
+                weight.copy_(noise * gain / math.sqrt(fan_in))
+            elif name.endswith("bias"):
+                weight.copy_(0.2 * noise)
+            else:
+                weight.copy_(1 + 0.2 * noise)
+
+
+def call(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
+    """Calls the public class and names what it returns as cosmos-forward does."""
+    if method == "encode":
+        return {"latent": model.encode(inputs["sample"]).latent_dist.mode()}
+    if method == "decode":
+        return {"sample": model.decode(inputs["latent"]).sample}
+    args = {k: v for k, v in inputs.items() if not k.startswith(CONTROL)}
+    for name in SCALARS & args.keys():
+        args[name] = args[name].item()
+    controls = [inputs[f"{CONTROL}{i}"] for i in range(len(inputs) - len(args))]
+    if controls:
+        args[CONTROL[:-1]] = controls
+    if "img_context" in args:
+        args["encoder_hidden_states"] = (args["encoder_hidden_states"], args.pop("img_context"))
+    return {"sample": model(**args).sample}
+
+
+def run_reference(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
+    """Outputs, `loss` and `grad.*` of the public class."""
+    model.zero_grad(set_to_none=True)
+    outputs = call(model, method, inputs)
+    loss = sum(out.float().square().mean() for out in outputs.values())
+    loss.backward()
+    result = {name: out.detach() for name, out in outputs.items()}
+    result["loss"] = loss.detach()
+    for name, weight in model.named_parameters():
+        if weight.grad is not None:
+            result[f"grad.{name}"] = weight.grad
+    return result
+
+
+def run_program(folder: pathlib.Path, method: str, inputs: Tensors, work: pathlib.Path) -> Tensors:
+    """Outputs, `loss` and `grad.*` of cosmos-forward."""
+    save_file({k: v.contiguous() for k, v in inputs.items()}, work / "in.safetensors")
+    program = os.environ.get("COSMOS_FORWARD", ROOT / "build/cpu/bin/cosmos-forward")
+    command = [program, "--model", folder, "--inputs", work / "in.safetensors"]
+    command += ["--outputs", work / "out.safetensors", "--method", method, "--backward"]
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"cosmos-forward: {done.stderr.strip()}")
+    return load_file(work / "out.safetensors")
+
+
+@dataclasses.dataclass
+class Outcome:
+    tensors: int = 0
+    zeros: int = 0  # gradients that are zero up to rounding on both sides
+    output_error: float = 0.0
+    gradient_error: float = 0.0
+    worst: str = ""
+    problem: str = ""
+
+
+def compare(expected: Tensors, got: Tensors) -> Outcome:
+    outcome = Outcome(tensors=len(expected))
+    missing, extra = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
+    if missing or extra:
+        outcome.problem = f"missing {missing[:3]}, unexpected {extra[:3]}"
+        return outcome
+    grads = [v.double() for k, v in expected.items() if k.startswith("grad.")]
+    whole = math.sqrt(sum(g.square().sum().item() for g in grads)) if grads else 0.0
+    for name, want in expected.items():
+        have = got[name].double()
+        want = want.double()
+        if have.shape != want.shape:
+            outcome.problem = f"{name}: shape {tuple(have.shape)}, expected {tuple(want.shape)}"
+            return outcome
+        is_grad = name.startswith("grad.")
+        if is_grad and max(want.norm().item(), have.norm().item()) <= EPSILON * whole:
+            outcome.zeros += 1
+            continue
+        norm = max(want.norm().item(), FLOOR * whole if is_grad else 1e-30)
+        error = (have - want).norm().item() / norm
+        if not error <= max(outcome.gradient_error, outcome.output_error):
+            outcome.worst = name
+        if is_grad:
+            outcome.gradient_error = max(outcome.gradient_error, error)
+        else:
+            outcome.output_error = max(outcome.output_error, error)
+        if not error <= TOLERANCE and not outcome.problem:
+            outcome.problem = f"{name}: relative L2 {error:.1e}"
+    return outcome
+
+
+def write_folder(case: Case, seed: int, folder: pathlib.Path) -> tuple[torch.nn.Module, Tensors]:
+    """A random model of the case, saved by the public class; returns it with the case's inputs."""
+    import diffusers
+
+    generator = torch.Generator().manual_seed(seed)
+    model = getattr(diffusers, case.class_name)(**case.config).eval()
+    random_weights(model, generator, case.weight_gain)
+    inputs = case.inputs(generator)
+    model.save_pretrained(folder)
+    return model, inputs
+
+
+def timed(fn):
+    start = time.monotonic()
+    result = fn()
+    return result, time.monotonic() - start
+
+
+def dump(value) -> str:
+    return json.dumps(value, separators=(",", ":"))
