@@ -1,0 +1,94 @@
+#include "trainer/recipes/latent_dataset.h"
+
+#include <mutex>
+
+#include "trainer/data/cached_dataset.h"
+
+namespace cosmos::trainer {
+namespace {
+
+// Encodes one clip; the tokenizer is shared by threads that load ahead, one at a time.
+class Encoder {
+ public:
+  Encoder(std::shared_ptr<modules::VideoTokenizer> tokenizer, double scale)
+      : tokenizer_(std::move(tokenizer)), scale_(scale) {}
+
+  Sample operator()(Sample sample) const {
+    const torch::NoGradGuard no_grad;
+    Tensor latents;
+    if (const auto found = sample.tensors.find("latents"); found != sample.tensors.end()) {
+      latents = found->second.to(torch::kFloat32).unsqueeze(0);
+    } else {
+      latents = encode(sample);
+    }
+    if (tokenizer_) latents = tokenizer_->normalize_latents(latents);
+    sample.tensors["latents"] = (latents * scale_).squeeze(0).contiguous();
+    sample.tensors.erase("video");
+    return sample;
+  }
+
+ private:
+  Tensor encode(const Sample& sample) const {
+    const auto video = sample.tensors.find("video");
+    require(video != sample.tensors.end(), "the data have neither video nor latents");
+    require(tokenizer_ != nullptr,
+            "recipe.tokenizer: the data are video, so a tokenizer is needed");
+    const std::lock_guard lock(*mutex_);
+    const auto options = tokenizer_->parameters().front().options();
+    const Tensor pixels = video->second.to(torch::kFloat32).div(127.5).sub(1).unsqueeze(0);
+    return tokenizer_->encode(pixels.to(options)).mode().to(torch::kFloat32).cpu();
+  }
+
+  std::shared_ptr<modules::VideoTokenizer> tokenizer_;
+  double scale_;
+  std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();
+};
+
+// Samples that go through the encoder every time, because their windows change.
+class EncodedDataset : public Dataset {
+ public:
+  EncodedDataset(std::shared_ptr<Dataset> clips, Encoder encoder)
+      : clips_(std::move(clips)), encoder_(std::move(encoder)) {}
+
+  int64_t size() const override { return clips_->size(); }
+  int64_t bucket(int64_t item) const override { return clips_->bucket(item); }
+  Sample get(int64_t item, uint64_t seed, int64_t sample_index) override {
+    return encoder_(clips_->get(item, seed, sample_index));
+  }
+  std::string item_name(int64_t item) const override { return clips_->item_name(item); }
+  std::vector<std::pair<std::string, std::string>> left_out() const override {
+    return clips_->left_out();
+  }
+
+ private:
+  std::shared_ptr<Dataset> clips_;
+  Encoder encoder_;
+};
+
+// An item is the same window whatever the sample index.
+bool is_fixed(const Json& settings) {
+  const auto is = [&](const char* key, const Json& value) {
+    return settings.contains(key) && settings[key] == value;
+  };
+  return is("windows", "all") && !is("horizontal_flip", true);
+}
+
+}  // namespace
+
+std::shared_ptr<Dataset> latent_dataset(std::shared_ptr<Dataset> clips,
+                                        std::shared_ptr<modules::VideoTokenizer> tokenizer,
+                                        const Json& settings, const LatentOptions& options,
+                                        const std::string& where) {
+  Encoder encoder(std::move(tokenizer), options.scale);
+  const bool fixed = is_fixed(settings);
+  if (options.cache == "none" || (options.cache == "auto" && !fixed))
+    return std::make_shared<EncodedDataset>(std::move(clips), std::move(encoder));
+  require(fixed, where,
+          ".latent_cache: latents can be kept only when every item is one window: set ",
+          "data.windows to all and data.horizontal_flip to false");
+  CacheOptions cache{.folder = options.cache == "auto" ? "" : options.cache,
+                     .fingerprint = options.fingerprint};
+  return std::make_shared<CachedDataset>(std::move(clips), std::move(encoder), std::move(cache));
+}
+
+}  // namespace cosmos::trainer
