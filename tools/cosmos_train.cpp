@@ -4,6 +4,7 @@
 #include <iostream>
 #include <unistd.h>
 
+#include "modules/registry.h"
 #include "trainer/loop/plan.h"
 #include "trainer/loop/stop_signal.h"
 #include "trainer/loop/trainer.h"
@@ -67,6 +68,7 @@ int run(int argc, char** argv) {
   require(nproc == 1, "--nproc: got ", nproc,
           "; this version trains in one process (use more CPU threads with trainer.threads)");
 
+  modules::register_builtin_models();
   register_builtin_recipes();
   auto arguments = args["arguments"].as<std::vector<std::string>>();
   const std::string file = arguments.front();

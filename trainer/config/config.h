@@ -75,6 +75,7 @@ struct TrainerConfig {
   int64_t log_every = 10;
   int64_t validate_every = 0;
   int64_t validation_batches = 0;
+  bool validate_first = false;
   int64_t sample_every = 0;
   int64_t save_every = 0;
   int64_t keep_checkpoints = 2;
@@ -99,6 +100,8 @@ struct TrainerConfig {
     v("log_every", log_every, "steps between console lines; metrics.jsonl has every step");
     v("validate_every", validate_every, "steps between validations; 0 = only at the end");
     v("validation_batches", validation_batches, "micro-batches per validation; 0 = the whole set");
+    v("validate_first", validate_first,
+      "also before the first step: start_val_... beside the first loss");
     v("sample_every", sample_every, "steps between samples; 0 = only at the end");
     v("save_every", save_every, "steps between checkpoints; 0 = only at the end");
     v("keep_checkpoints", keep_checkpoints, "newest checkpoints that stay; 0 = all");

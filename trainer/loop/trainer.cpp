@@ -18,6 +18,13 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+// Validation before the first step, told apart from later ones.
+Json prefixed(const Json& metrics, const std::string& prefix) {
+  Json renamed = Json::object();
+  for (const auto& [key, value] : metrics.items()) renamed[prefix + key] = value;
+  return renamed;
+}
+
 }  // namespace
 
 Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions options)
@@ -63,7 +70,10 @@ RunResult Trainer::run() {
 
 void Trainer::train_and_record(RunResult& outcome) {
   const TrainerConfig& t = config_.trainer;
+  const Json before =
+      step_ == 0 && t.validate_first ? prefixed(validate(), "start_") : Json::object();
   StepResult result = train_step();
+  result.row.update(before);
   if (due(t.validate_every)) result.row.update(validate());
   if (due(t.sample_every)) result.row.update(sample());
   log(result);

@@ -1,10 +1,15 @@
 #include "trainer/recipes/builtin.h"
 
 #include "trainer/core/recipe.h"
+#include "trainer/recipes/diffusion.h"
+#include "trainer/recipes/tokenizer.h"
 
 namespace cosmos::trainer {
 
-// One line a recipe: register_recipe("type", make_it).
-void register_builtin_recipes() {}
+// One line a recipe.
+void register_builtin_recipes() {
+  register_recipe("predict", make_diffusion_recipe);
+  register_recipe("tokenizer", make_tokenizer_recipe);
+}
 
 }  // namespace cosmos::trainer
