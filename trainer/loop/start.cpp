@@ -104,6 +104,11 @@ bool Trainer::save() {
                      {"next_sample", samples},
                      {"libtorch", TORCH_VERSION}};
   try {
+    {
+      const Ema::Use averages(ema_.get());
+      const torch::NoGradGuard no_grad;
+      recipe_->before_save();
+    }
     const fs::path path =
         checkpoints_.save(step_, info, [this](const fs::path& dir) { save_state(dir, state()); });
     saved_step_ = step_;

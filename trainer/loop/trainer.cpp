@@ -116,6 +116,7 @@ Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result
     by_label.add(loss.by_label);
   }
   metrics.write(result.row);
+  recipe_->derive_metrics(result.row, "");
   by_label.write(result.row);
   return total;
 }

@@ -80,6 +80,7 @@ Json validation_metrics(Recipe& recipe, modules::Model& model, Dataset& data,
 
   Json row = {{"val_loss", sum / static_cast<double>(count)}};
   metrics.write(row, "val_");
+  recipe.derive_metrics(row, "val_");
   by_label.write(row, "val_by");
   return row;
 }

@@ -7,6 +7,7 @@
 #include "modules/core/random.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/registry.h"
+#include "modules/registry.h"
 #include "modules/tokenizer/autoencoder_kl_wan.h"
 #include "modules/tokenizer/cosmos_init.h"
 #include "trainer/data/media_writer.h"
@@ -120,6 +121,12 @@ TokenizerRecipe::TokenizerRecipe(const Json& config, const std::string& where) :
     require(weight >= 0, where, ".", name, ": expected 0 or more, got ", weight);
   require(config_.mse_weight + config_.l1_weight > 0, where,
           ".mse_weight: with l1_weight also 0 nothing asks for the clip back");
+  require(config_.random_crop.empty() || config_.random_crop.size() == 2, where,
+          ".random_crop: expected [height, width] or []");
+  for (const int64_t size : config_.random_crop)
+    require(size >= 1, where, ".random_crop: ", size, " is not a size");
+  require(config_.color_jitter >= 0 && config_.color_jitter < 1, where,
+          ".color_jitter: expected a value in [0, 1), got ", config_.color_jitter);
   require(config_.statistics_clips >= 1, where, ".statistics_clips: expected at least 1");
   const bool fresh = !config_.model.contains("path");
   require(config_.init == "default" ||
@@ -192,13 +199,41 @@ modules::LinearBaseline& TokenizerRecipe::baseline() {
   return *baseline_;
 }
 
+Tensor TokenizerRecipe::augmented(const Batch& batch, const Tensor& video,
+                                  const StepContext& context) const {
+  const bool crop = !config_.random_crop.empty(), jitter = config_.color_jitter > 0;
+  if (!crop && !jitter && !config_.random_reverse) return video;
+  Tensors clips;
+  for (int64_t i = 0; i < video.size(0); ++i) {
+    Tensor clip = video[i];  // [C, T, H, W]
+    modules::Philox random(context.seed, modules::Purpose::kCondition, batch.indices[i]);
+    for (const int64_t dim : {2, 3}) {
+      if (!crop) break;
+      const int64_t size = config_.random_crop[dim - 2], room = clip.size(dim) - size;
+      require(room >= 0, where_, ".random_crop: ", size, " is more than the clip's ",
+              clip.size(dim));
+      clip = clip.narrow(dim, static_cast<int64_t>(random.below(room + 1)), size);
+    }
+    if (jitter) {
+      const double range = config_.color_jitter;
+      const Tensor gain = 1 + range * (2 * random.uniform({clip.size(0), 1, 1, 1}) - 1);
+      const Tensor shift = range * (2 * random.uniform({clip.size(0), 1, 1, 1}) - 1);
+      clip = (clip * gain.to(clip) + shift.to(clip)).clamp(-1, 1);
+    }
+    if (config_.random_reverse && random.below(2) == 1) clip = clip.flip(1);
+    clips.push_back(clip);
+  }
+  return torch::stack(clips);
+}
+
 Loss TokenizerRecipe::loss(const Batch& batch, const StepContext& context) {
   return loss_of(*tokenizer(), batch, context);
 }
 
 Loss TokenizerRecipe::loss_of(VideoTokenizer& model, const Batch& batch,
                               const StepContext& context) {
-  const Tensor video = to_model(video_of(batch), model);
+  Tensor video = to_model(video_of(batch), model);
+  if (context.training) video = augmented(batch, video, context);
   const modules::Posterior posterior = model.encode(video);
   Tensor latents = posterior.mode();
   if (context.training && posterior.logvar.defined()) {
@@ -291,6 +326,7 @@ double TokenizerRecipe::tokens_per_sample() const {
 }
 
 std::shared_ptr<Recipe> make_tokenizer_recipe(const Json& config, const std::string& where) {
+  modules::register_builtin_models();
   return std::make_shared<TokenizerRecipe>(config, where);
 }
 

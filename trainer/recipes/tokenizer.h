@@ -34,6 +34,9 @@ struct TokenizerConfig {
   double kl_weight = 1e-6;
   Json data = Json::object();
   std::optional<Json> validation_data;
+  std::vector<int64_t> random_crop;
+  double color_jitter = 0;
+  bool random_reverse = false;
   int64_t baseline_clips = 64;
   int64_t statistics_clips = 64;
   int64_t sample_clips = 2;
@@ -48,6 +51,11 @@ struct TokenizerConfig {
     v("kl_weight", kl_weight, "weight of the KL divergence (mean over latents)");
     v("data", data, "training clips");
     v("validation_data", validation_data, "validation clips; null = no validation");
+    v("random_crop", random_crop,
+      "[height, width] of the part of each training clip to use, drawn per sample; [] = all of it");
+    v("color_jitter", color_jitter,
+      "training clips: contrast and brightness of each channel change by up to this fraction");
+    v("random_reverse", random_reverse, "play half of the training clips backwards");
     v("baseline_clips", baseline_clips,
       "training clips the linear baseline is fitted to; 0 = none");
     v("statistics_clips", statistics_clips,
@@ -85,6 +93,7 @@ class TokenizerRecipe : public Recipe {
  private:
   std::shared_ptr<modules::VideoTokenizer> fresh(bool for_plan) const;
   Loss loss_of(modules::VideoTokenizer& model, const Batch& batch, const StepContext& context);
+  Tensor augmented(const Batch& batch, const Tensor& video, const StepContext& context) const;
   modules::LinearBaseline& baseline();
   Json model_config() const;
 
