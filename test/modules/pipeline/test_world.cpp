@@ -26,10 +26,10 @@ const Json kVae = {{"_class_name", "AutoencoderKLCosmos"},
                    {"encoder_block_out_channels", {8, 8, 8}},
                    {"decode_block_out_channels", {8, 8, 8}},
                    {"num_layers", 1},
-                   {"patch_size", 2},
+                   {"patch_size", 4},
                    {"resolution", 32},
                    {"attention_resolutions", Json::array()},
-                   {"spatial_compression_ratio", 4},
+                   {"spatial_compression_ratio", 8},
                    {"temporal_compression_ratio", 4},
                    {"latents_mean", nullptr},
                    {"latents_std", nullptr}};
@@ -51,8 +51,8 @@ WorldPipeline tiny_pipeline() {
 }
 
 WorldRequest tiny_request() {
-  WorldRequest request{.height = 16, .width = 24, .num_frames = 9, .steps = 3, .guidance = 2};
-  request.video = Philox(1, Purpose::kNoise).uniform({1, 3, 1, 16, 24}) * 2 - 1;
+  WorldRequest request{.height = 16, .width = 32, .num_frames = 9, .steps = 3, .guidance = 2};
+  request.video = Philox(1, Purpose::kNoise).uniform({1, 3, 1, 16, 32}) * 2 - 1;
   return request;
 }
 
@@ -99,8 +99,8 @@ TEST_CASE("a world starts with the given frame and follows from its seed", "[pip
   auto pipeline = tiny_pipeline();
   const WorldRequest request = tiny_request();
   const World world = generate_world(pipeline, request);
-  CHECK(world.latents.sizes() == at::IntArrayRef({1, 4, 3, 4, 6}));
-  CHECK(world.video.sizes() == at::IntArrayRef({1, 3, 9, 16, 24}));
+  CHECK(world.latents.sizes() == at::IntArrayRef({1, 4, 3, 2, 4}));
+  CHECK(world.video.sizes() == at::IntArrayRef({1, 3, 9, 16, 32}));
   const GivenFrames given = encode_given(*pipeline.vae, request, world.latents.sizes());
   CHECK(largest((world.latents - given.latents).select(2, 0)) < 1e-4);
   CHECK(generate_world(pipeline, request).latents.equal(world.latents));
@@ -120,7 +120,7 @@ TEST_CASE("a request that the models cannot serve says what would do", "[pipelin
     return generate_world(pipeline, request);
   };
   CHECK_THROWS_WITH(with([](auto& r) { r.height = 20; }),
-                    "height: expected a multiple of 8, got 20 (nearest: 24)");
+                    "height: expected a multiple of 16, got 20 (nearest: 16)");
   CHECK_THROWS_WITH(with([](auto& r) { r.num_frames = 11; }),
                     "num-frames: expected 1 + a multiple of 4, got 11 (nearest below: 9)");
   CHECK_THROWS_WITH(with([](auto& r) { r.condition_frames = 2; }),
