@@ -55,7 +55,7 @@ struct SquareSums {
   double* partial;
 };
 
-#ifdef COSMOS_CUDA
+#if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)
 // tensors and units are host pointers.
 void adamw_step_cuda(const AdamWStep& params, void* stream);
 void square_sums_cuda(const SquareSums& params, void* stream);

@@ -27,7 +27,7 @@ const char* dtype_name(at::ScalarType type) {
 std::string describe(const at::Tensor& x) {
   if (!x.defined()) return "an undefined tensor";
   std::ostringstream out;
-  out << dtype_name(x.scalar_type()) << " " << x.sizes() << " on " << x.device();
+  out << dtype_name(x.scalar_type()) << " " << x.sym_sizes() << " on " << x.device();
   return out.str();
 }
 
@@ -61,8 +61,8 @@ void check_alike(const char* op, const char* x_name, const at::Tensor& x, const 
 void check_same(const char* op, const char* x_name, const at::Tensor& x, const char* y_name,
                 const at::Tensor& y) {
   check_alike(op, x_name, x, y_name, y);
-  require(y.sizes() == x.sizes(), op, ": ", y_name, ": expected shape ", x.sizes(), " as ", x_name,
-          ", got ", y.sizes());
+  require(y.sym_sizes() == x.sym_sizes(), op, ": ", y_name, ": expected shape ", x.sym_sizes(),
+          " as ", x_name, ", got ", y.sym_sizes());
 }
 
 void refuse_double_backward(const char* op) {

@@ -10,7 +10,7 @@
 #include <c10/cuda/CUDAStream.h>
 #endif
 
-#ifdef COSMOS_CUDA
+#if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)
 #define COSMOS_CUDA_KERNEL(name) name
 #else
 #define COSMOS_CUDA_KERNEL(name) nullptr
@@ -30,6 +30,9 @@ void launch(const at::Tensor& like, const Params& params, int64_t count, int64_t
     const c10::cuda::CUDAGuard guard(like.device());
     return cuda(params, c10::cuda::getCurrentCUDAStream(like.get_device()).stream());
   }
+#endif
+#ifdef COSMOS_CUDA_EMULATION  // the tests' build: CUDA kernels on CPU tensors
+  return cuda(params, nullptr);
 #endif
   at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { cpu(params, begin, end); });
 }

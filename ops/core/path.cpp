@@ -35,7 +35,9 @@ void set_path(Path path) {
 
 bool use_reference(const at::Tensor& x) {
   if (path() == Path::kReference) return true;
-#ifdef COSMOS_CUDA
+#ifdef COSMOS_CUDA_EMULATION
+  return x.scalar_type() == at::kDouble;
+#elif defined(COSMOS_CUDA)
   return x.is_cuda() && x.scalar_type() == at::kDouble;
 #else
   return x.is_cuda();

@@ -17,7 +17,7 @@ struct SegmentReduce {
   void* out;            ///< [segments, dim]
 };
 
-#ifdef COSMOS_CUDA
+#if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)
 void segment_reduce_cuda(const SegmentReduce& params, void* stream);
 #endif
 

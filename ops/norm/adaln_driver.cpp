@@ -1,7 +1,6 @@
 #include "ops/norm/adaln_driver.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <algorithm>
 
 #include "ops/core/check.h"
@@ -24,7 +23,7 @@ namespace {
 /// Number of leading dimensions whose rows have modulation of their own.
 int64_t modulated_dims(const at::Tensor& modulation) {
   int64_t count = modulation.dim() - 1;
-  while (count > 0 && modulation.size(count - 1) == 1) --count;
+  while (count > 0 && modulation.sym_size(count - 1) == 1) --count;
   return count;
 }
 
@@ -49,18 +48,26 @@ int64_t segments_of(const RowShape& shape) {
 Modulation rows_of(const at::Tensor& modulation, at::Tensor& holder) {
   holder = modulation.reshape({-1, modulation.size(-1)});
   if (holder.stride(1) != 1) holder = holder.contiguous();
-  return {holder.is_meta() ? nullptr : holder.const_data_ptr(), holder.stride(0)};
+  return {holder.const_data_ptr(), holder.stride(0)};
 }
 
 const void* pointer(const at::Tensor& x) {
-  return x.is_meta() ? nullptr : x.const_data_ptr();
+  return x.const_data_ptr();
 }
 void* mutable_pointer(const at::Tensor& x) {
-  return !x.defined() || x.is_meta() ? nullptr : x.mutable_data_ptr();
+  return x.defined() ? x.mutable_data_ptr() : nullptr;
 }
 
+// What a call returns, before it is computed; all that meta tensors get. Sizes may be symbolic.
+at::Tensor rows_like(const at::Tensor& x) {
+  return at::empty_symint(x.sym_sizes(), x.options());
+}
 at::Tensor statistics_like(const at::Tensor& x) {
-  return at::empty(x.sizes().slice(0, x.dim() - 1), x.options().dtype(accumulate_dtype(x)));
+  return at::empty_symint(x.sym_sizes().slice(0, x.dim() - 1),
+                          x.options().dtype(accumulate_dtype(x)));
+}
+at::Tensor modulation_like(bool wanted, const at::Tensor& modulation) {
+  return wanted ? rows_like(modulation) : at::empty({0}, modulation.options());
 }
 
 /// Partial sums of one modulation gradient, and their total.
@@ -71,7 +78,7 @@ struct ModulationGrad {
 
   ModulationGrad(bool wanted, const at::Tensor& modulation, const RowShape& shape)
       : like(modulation), shape(shape) {
-    total = at::empty(wanted ? modulation.sizes() : at::IntArrayRef{0}, modulation.options());
+    total = modulation_like(wanted, modulation);
     if (!wanted) return;
     // One chunk a segment, already in the accumulate type: the partial is the total.
     const at::ScalarType wide = accumulate_dtype(modulation);
@@ -97,25 +104,27 @@ struct ModulationGrad {
 at::Tensor expand_modulation(const char* op, const at::Tensor& x, const char* name,
                              const at::Tensor& modulation) {
   dtype_of(op, "x", x);
-  require(x.dim() >= 2 && x.size(-1) > 0, op, ": x: expected [..., D] with D > 0, got ", x.sizes());
+  require(x.dim() >= 2 && x.sym_size(-1) > 0, op, ": x: expected [..., D] with D > 0, got ",
+          describe(x));
   check_alike(op, "x", x, name, modulation);
-  const bool rank_fits = modulation.dim() == x.dim() && modulation.size(-1) == x.size(-1);
-  std::vector<int64_t> wanted = modulation.sizes().vec();
-  bool fits = rank_fits;
+  // Sizes as SymInt, so that Python can trace with symbolic shapes.
+  bool fits = modulation.dim() == x.dim() && modulation.sym_size(-1) == x.sym_size(-1);
+  std::vector<c10::SymInt> wanted = modulation.sym_sizes().vec();
   for (int64_t i = 0; fits && i < modulated_dims(modulation); ++i) {
-    fits = modulation.size(i) == x.size(i) || modulation.size(i) == 1;
-    wanted[i] = x.size(i);
+    fits = wanted[i] == x.sym_size(i) || wanted[i] == 1;
+    wanted[i] = x.sym_size(i);
   }
   require(fits, op, ": ", name, ": expected x's rank with each leading size x's or 1 and ",
-          x.size(-1), " last, for x ", x.sizes(), "; got ", modulation.sizes());
-  return modulation.expand(wanted);
+          x.sym_size(-1), " last, for x ", describe(x), "; got ", describe(modulation));
+  return modulation.expand_symint(wanted);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> adaln_forward(const at::Tensor& x_any,
                                                              const at::Tensor& scale,
                                                              const at::Tensor& shift, double eps) {
+  if (x_any.is_meta()) return {rows_like(x_any), statistics_like(x_any), statistics_like(x_any)};
   const at::Tensor x = x_any.contiguous();
-  const at::Tensor normed = at::empty_like(x), mean = statistics_like(x), rstd = statistics_like(x);
+  const at::Tensor normed = rows_like(x), mean = statistics_like(x), rstd = statistics_like(x);
   at::Tensor scale_rows, shift_rows;
   AdaLnForward p{};
   p.shape = row_shape("adaln", x, scale);
@@ -135,8 +144,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> adaln_backward(
     const at::Tensor& grad_any, const at::Tensor& x_any, const at::Tensor& scale,
     const at::Tensor& mean, const at::Tensor& rstd, bool modulation) {
   check_same("adaln_backward", "x", x_any, "grad", grad_any);
+  if (x_any.is_meta())
+    return {rows_like(x_any), modulation_like(modulation, scale),
+            modulation_like(modulation, scale)};
   const at::Tensor x = x_any.contiguous(), grad = grad_any.contiguous();
-  const at::Tensor grad_x = at::empty_like(x);
+  const at::Tensor grad_x = rows_like(x);
   at::Tensor scale_rows;
   AdaLnBackward p{};
   p.shape = row_shape("adaln_backward", x, scale);
@@ -157,8 +169,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> adaln_backward(
 at::Tensor gated_residual_forward(const at::Tensor& x_any, const at::Tensor& y_any,
                                   const at::Tensor& gate) {
   check_same("gated_residual", "x", x_any, "y", y_any);
+  if (x_any.is_meta()) return rows_like(x_any);
   const at::Tensor x = x_any.contiguous(), y = y_any.contiguous();
-  const at::Tensor out = at::empty_like(x);
+  const at::Tensor out = rows_like(x);
   at::Tensor gate_rows;
   GatedResidualForward p{};
   p.shape = row_shape("gated_residual", x, gate);
@@ -176,8 +189,9 @@ std::tuple<at::Tensor, at::Tensor> gated_residual_backward(const at::Tensor& gra
                                                            const at::Tensor& gate,
                                                            bool modulation) {
   check_same("gated_residual_backward", "y", y_any, "grad", grad_any);
+  if (y_any.is_meta()) return {rows_like(y_any), modulation_like(modulation, gate)};
   const at::Tensor grad = grad_any.contiguous(), y = y_any.contiguous();
-  const at::Tensor grad_y = at::empty_like(y);
+  const at::Tensor grad_y = rows_like(y);
   at::Tensor gate_rows;
   GatedResidualBackward p{};
   p.shape = row_shape("gated_residual_backward", y, gate);
@@ -196,8 +210,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> gated_residual_adaln_
     const at::Tensor& x_any, const at::Tensor& y_any, const at::Tensor& gate,
     const at::Tensor& scale, const at::Tensor& shift, double eps) {
   check_same("gated_residual_adaln", "x", x_any, "y", y_any);
+  if (x_any.is_meta())
+    return {rows_like(x_any), rows_like(x_any), statistics_like(x_any), statistics_like(x_any)};
   const at::Tensor x = x_any.contiguous(), y = y_any.contiguous();
-  const at::Tensor sum = at::empty_like(x), normed = at::empty_like(x);
+  const at::Tensor sum = rows_like(x), normed = rows_like(x);
   const at::Tensor mean = statistics_like(x), rstd = statistics_like(x);
   at::Tensor gate_rows, scale_rows, shift_rows;
   AdaLnForward p{};
@@ -225,9 +241,12 @@ gated_residual_adaln_backward(const std::optional<at::Tensor>& grad_sum_any,
                               const at::Tensor& rstd, bool modulation) {
   const char* op = "gated_residual_adaln_backward";
   check_same(op, "sum", sum_any, "grad_normed", grad_any);
+  if (sum_any.is_meta())
+    return {rows_like(sum_any), rows_like(sum_any), modulation_like(modulation, gate),
+            modulation_like(modulation, scale), modulation_like(modulation, scale)};
   const at::Tensor grad = grad_any.contiguous(), sum = sum_any.contiguous();
   const at::Tensor y = y_any.contiguous();
-  const at::Tensor grad_x = at::empty_like(sum), grad_y = at::empty_like(sum);
+  const at::Tensor grad_x = rows_like(sum), grad_y = rows_like(sum);
   at::Tensor grad_sum, gate_rows, scale_rows;
   if (grad_sum_any && grad_sum_any->defined()) {
     check_same(op, "sum", sum_any, "grad_sum", *grad_sum_any);

@@ -77,7 +77,7 @@ struct GatedResidualBackward {
   void* gate_partial;  ///< [segments * chunks, dim] or null
 };
 
-#ifdef COSMOS_CUDA
+#if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)
 // Whole tensors, queued on `stream` (a cudaStream_t).
 void adaln_forward_cuda(const AdaLnForward& params, void* stream);
 void adaln_backward_cuda(const AdaLnBackward& params, void* stream);

@@ -43,18 +43,20 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 void check_weight(const char* op, const Tensor& x, const Tensor& weight) {
   dtype_of(op, "x", x);
   dtype_of(op, "weight", weight);
-  require(x.dim() >= 1 && x.size(-1) > 0, op, ": x: expected [..., D] with D > 0, got ", x.sizes());
-  require(weight.dim() == 1 && weight.size(0) == x.size(-1) && weight.device() == x.device(), op,
-          ": weight: expected [", x.size(-1), "] on ", x.device(), " for x ", x.sizes(), ", got ",
-          describe(weight));
+  require(x.dim() >= 1 && x.sym_size(-1) > 0, op, ": x: expected [..., D] with D > 0, got ",
+          describe(x));
+  require(
+      weight.dim() == 1 && weight.sym_size(0) == x.sym_size(-1) && weight.device() == x.device(),
+      op, ": weight: expected [", x.sym_size(-1), "] on ", x.device(), " for x ", describe(x),
+      ", got ", describe(weight));
 }
 
 void check_table(const Tensor& x, const char* name, const Tensor& table) {
   dtype_of("rms_norm_rope", name, table);
-  require(table.dim() == 2 && table.size(0) == x.size(1) && table.size(1) * 2 == x.size(3) &&
-              table.device() == x.device(),
-          "rms_norm_rope: ", name, ": expected [", x.size(1), ", ", x.size(3) / 2, "] on ",
-          x.device(), " for x ", x.sizes(), ", got ", describe(table));
+  require(table.dim() == 2 && table.sym_size(0) == x.sym_size(1) &&
+              table.sym_size(1) * 2 == x.sym_size(3) && table.device() == x.device(),
+          "rms_norm_rope: ", name, ": expected [", x.sym_size(1), ", ", x.sym_size(3) / 2, "] on ",
+          x.device(), " for x ", describe(x), ", got ", describe(table));
   require(!table.requires_grad(), "rms_norm_rope: ", name, " requires grad, but tables get none");
 }
 
@@ -66,7 +68,7 @@ struct Arguments {
 
 Arguments norm_arguments(const Tensor& x, const Tensor& weight) {
   check_weight("rms_norm", x, weight);
-  return {x.dim() == 4 ? x : x.reshape({1, x.numel() / x.size(-1), 1, x.size(-1)}),
+  return {x.dim() == 4 ? x : x.reshape_symint({1, -1, 1, x.sym_size(-1)}),
           weight.to(accumulate_dtype(x)).contiguous(),
           {},
           {}};
@@ -75,8 +77,8 @@ Arguments norm_arguments(const Tensor& x, const Tensor& weight) {
 Arguments rope_arguments(const Tensor& x, const Tensor& weight, const Tensor& cos,
                          const Tensor& sin) {
   check_weight("rms_norm_rope", x, weight);
-  require(x.dim() == 4 && x.size(3) % 2 == 0,
-          "rms_norm_rope: x: expected [B, L, heads, d] with even d, got ", x.sizes());
+  require(x.dim() == 4 && x.sym_size(3) % 2 == 0,
+          "rms_norm_rope: x: expected [B, L, heads, d] with even d, got ", describe(x));
   check_table(x, "cos", cos);
   check_table(x, "sin", sin);
   const at::ScalarType wide = accumulate_dtype(x);
@@ -86,12 +88,12 @@ Arguments rope_arguments(const Tensor& x, const Tensor& weight, const Tensor& co
 Tensor rms_norm_autograd(const Tensor& x, const Tensor& weight, double eps) {
   const Arguments a = norm_arguments(x, weight);
   if (use_reference(x)) return reference::rms_norm(x, weight, eps);
-  return RmsNormFunction::apply(a.x, a.weight, a.cos, a.sin, eps).view(x.sizes());
+  return RmsNormFunction::apply(a.x, a.weight, a.cos, a.sin, eps).view_symint(x.sym_sizes());
 }
 
 Tensor rms_norm_plain(const Tensor& x, const Tensor& weight, double eps) {
   const Arguments a = norm_arguments(x, weight);
-  return driver::rms_norm_forward(a.x, a.weight, a.cos, a.sin, eps).view(x.sizes());
+  return driver::rms_norm_forward(a.x, a.weight, a.cos, a.sin, eps).view_symint(x.sym_sizes());
 }
 
 Tensor rms_norm_rope_autograd(const Tensor& x, const Tensor& weight, const Tensor& cos,

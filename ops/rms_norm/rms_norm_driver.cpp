@@ -33,12 +33,11 @@ HeadShape head_shape(const at::Tensor& x) {
 /// In place when d is contiguous, otherwise through the copy in `holder`.
 HeadView head_view(const at::Tensor& x, at::Tensor& holder) {
   holder = x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous();
-  return {holder.is_meta() ? nullptr : holder.const_data_ptr(), holder.stride(0), holder.stride(1),
-          holder.stride(2)};
+  return {holder.const_data_ptr(), holder.stride(0), holder.stride(1), holder.stride(2)};
 }
 
 const void* pointer(const at::Tensor& x) {
-  return x.is_meta() ? nullptr : x.const_data_ptr();
+  return x.const_data_ptr();
 }
 
 }  // namespace
@@ -46,6 +45,7 @@ const void* pointer(const at::Tensor& x) {
 at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& cos,
                             const std::optional<at::Tensor>& sin, double eps) {
+  if (x.is_meta()) return at::empty_symint(x.sym_sizes(), x.options());
   RmsNormForward p{};
   at::Tensor x_rows;
   p.shape = head_shape(x);
@@ -55,7 +55,7 @@ at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight,
   p.cos = cos ? pointer(*cos) : nullptr;
   p.sin = sin ? pointer(*sin) : nullptr;
   p.eps = eps;
-  p.out = out.is_meta() ? nullptr : out.mutable_data_ptr();
+  p.out = out.mutable_data_ptr();
   launch(x, p, x.numel() > 0 ? p.shape.batch * p.shape.length : 0,
          grain_rows(p.shape.heads * p.shape.dim), ops::rms_norm_forward,
          COSMOS_CUDA_KERNEL(rms_norm_forward_cuda));
@@ -68,6 +68,10 @@ std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, con
                                                      const std::optional<at::Tensor>& sin,
                                                      double eps, bool weight_grad) {
   check_same("rms_norm_backward", "x", x, "grad", grad);
+  if (x.is_meta())
+    return {at::empty_symint(x.sym_sizes(), x.options()),
+            weight_grad ? at::empty_symint(weight.sym_sizes(), weight.options())
+                        : at::empty({0}, weight.options())};
   RmsNormBackward p{};
   at::Tensor x_rows, grad_rows;
   p.shape = head_shape(x);
@@ -84,12 +88,12 @@ std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, con
   p.cos = cos ? pointer(*cos) : nullptr;
   p.sin = sin ? pointer(*sin) : nullptr;
   p.eps = eps;
-  p.grad_x = x.is_meta() ? nullptr : grad_x.mutable_data_ptr();
-  p.weight_partial = partial.defined() && !x.is_meta() ? partial.mutable_data_ptr() : nullptr;
+  p.grad_x = grad_x.mutable_data_ptr();
+  p.weight_partial = partial.defined() ? partial.mutable_data_ptr() : nullptr;
   launch(x, p, chunks, grain_rows(p.shape.heads * p.shape.dim * p.shape.chunk_tokens),
          ops::rms_norm_backward, COSMOS_CUDA_KERNEL(rms_norm_backward_cuda));
   if (weight_grad && chunks == 0) total.zero_();
-  if (weight_grad && chunks > 0 && !x.is_meta()) {
+  if (weight_grad && chunks > 0) {
     const SegmentReduce reduce{dtype_of("rms_norm", "weight", weight),
                                1,
                                chunks,

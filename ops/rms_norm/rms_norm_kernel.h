@@ -42,7 +42,7 @@ struct RmsNormBackward {
   void* weight_partial;  ///< [chunks, dim], accumulate type; null when not wanted
 };
 
-#ifdef COSMOS_CUDA
+#if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)
 void rms_norm_forward_cuda(const RmsNormForward& params, void* stream);
 void rms_norm_backward_cuda(const RmsNormBackward& params, void* stream);
 #endif

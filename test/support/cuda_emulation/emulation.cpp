@@ -1,0 +1,115 @@
+#include <memory>
+#include <stdexcept>
+#include <ucontext.h>
+#include <vector>
+
+#include "cuda_runtime.h"
+
+namespace cuda_emulation {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr std::size_t kStack = 256 * 1024;
+
+enum class State { kReady, kAtShuffle, kAtBarrier, kDone };
+
+struct Fiber {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack{new char[kStack]};
+  State state = State::kReady;
+  float slot = 0;
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  ucontext_t scheduler;
+  const std::function<void()>* thread = nullptr;
+  int current = 0;
+};
+Block block;
+
+void start() {
+  (*block.thread)();
+  block.fibers[block.current].state = State::kDone;
+}
+
+/// Back to the scheduler until it resumes this fiber.
+void wait_as(State state) {
+  const int self = block.current;
+  block.fibers[self].state = state;
+  swapcontext(&block.fibers[self].context, &block.scheduler);
+}
+
+void resume(int i) {
+  block.current = i;
+  threadIdx = dim3(static_cast<unsigned>(i));
+  swapcontext(&block.scheduler, &block.fibers[i].context);
+}
+
+/// Runs the lanes [begin, end) until all are done or all are at a block barrier.
+State run_warp(int begin, int end) {
+  for (;;) {
+    for (int i = begin; i < end; ++i)
+      if (block.fibers[i].state == State::kReady) resume(i);
+    const State state = block.fibers[begin].state;
+    for (int i = begin; i < end; ++i)
+      if (block.fibers[i].state != state)
+        throw std::runtime_error("CUDA emulation: lanes " + std::to_string(begin) + " and " +
+                                 std::to_string(i) + " of a warp part at a barrier or shuffle");
+    if (state != State::kAtShuffle) return state;
+    for (int i = begin; i < end; ++i) block.fibers[i].state = State::kReady;
+  }
+}
+
+void run_block(int threads) {
+  for (int i = 0; i < threads; ++i) {
+    Fiber& fiber = block.fibers[i];
+    fiber.state = State::kReady;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack = {fiber.stack.get(), 0, kStack};
+    fiber.context.uc_link = &block.scheduler;
+    makecontext(&fiber.context, start, 0);
+  }
+  for (;;) {
+    State all = State::kReady;
+    for (int begin = 0; begin < threads; begin += kWarp) {
+      const State warp = run_warp(begin, begin + kWarp);
+      if (all != State::kReady && warp != all)
+        throw std::runtime_error("CUDA emulation: a warp never reaches the others' __syncthreads");
+      all = warp;
+    }
+    if (all == State::kDone) return;
+    for (Fiber& fiber : block.fibers) fiber.state = State::kReady;
+  }
+}
+
+}  // namespace
+
+void block_barrier() {
+  wait_as(State::kAtBarrier);
+}
+
+float exchange(float value, int mask) {
+  block.fibers[block.current].slot = value;
+  wait_as(State::kAtShuffle);
+  const float other = block.fibers[block.current ^ mask].slot;
+  wait_as(State::kAtShuffle);  // nobody writes its slot again before all have read
+  return other;
+}
+
+void run(dim3 grid, int threads, const std::function<void()>& thread) {
+  if (threads % kWarp != 0 || threads > 1024 || threads <= 0)
+    throw std::runtime_error("CUDA emulation: blocks are 1 to 32 whole warps, got " +
+                             std::to_string(threads) + " threads");
+  block.fibers.clear();
+  block.fibers.resize(static_cast<std::size_t>(threads));
+  block.thread = &thread;
+  gridDim = grid;
+  blockDim = dim3(static_cast<unsigned>(threads));
+  for (unsigned i = 0; i < grid.x; ++i) {
+    blockIdx = dim3(i);
+    run_block(threads);
+  }
+}
+
+}  // namespace cuda_emulation
