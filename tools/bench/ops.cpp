@@ -1,0 +1,129 @@
+// bench-ops: the operators' case lists, timed. For each case: forward and backward of the fused
+// operator and of its plain formula, bytes per second against this machine's measured copy. One
+// JSON object a line, or a table.
+
+#include <chrono>
+#include <cstdio>
+#include <cxxopts.hpp>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "ops/core/error.h"
+#include "test/ops/norm/adaln_cases.h"
+#include "test/ops/rms_norm/rms_norm_cases.h"
+
+namespace {
+
+using namespace cosmos;
+using test::OpCase;
+using Tensors = std::vector<at::Tensor>;
+using Json = nlohmann::json;
+
+/// Median seconds of fn over at least 20 calls and 0.3 s.
+template <typename Fn>
+double median_seconds(Fn fn) {
+  using Clock = std::chrono::steady_clock;
+  for (int i = 0; i < 3; ++i) fn();
+  std::vector<double> times;
+  double total = 0;
+  while (times.size() < 20 || total < 0.3) {
+    const auto start = Clock::now();
+    fn();
+    times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    total += times.back();
+  }
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
+/// Bytes per second (read + written) of copying `bytes`, which decides the cache level it runs in.
+double copy_bandwidth(int64_t bytes) {
+  const at::Tensor from = at::randn({bytes / 4}), to = at::empty_like(from);
+  return 2.0 * static_cast<double>(bytes) / median_seconds([&] { to.copy_(from); });
+}
+
+struct Timing {
+  double forward, backward;
+};
+
+Timing time_op(const test::OpFunction& fn, const Tensors& inputs) {
+  Tensors leaves, seeds;
+  for (const at::Tensor& x : inputs)
+    if (x.requires_grad()) leaves.push_back(x);
+  const Tensors out = fn(inputs);
+  for (const at::Tensor& y : out) seeds.push_back(at::randn_like(y));
+  return {median_seconds([&] { fn(inputs); }), median_seconds([&] {
+            torch::autograd::grad(out, leaves, seeds, /*retain_graph=*/true);
+          })};
+}
+
+Json bench(const OpCase& c, at::ScalarType dtype) {
+  torch::manual_seed(0);
+  Tensors inputs;
+  for (const at::Tensor& x : c.inputs())
+    inputs.push_back(x.requires_grad() ? x.detach().to(dtype).requires_grad_() : x);
+  const Timing fused = time_op(c.fused, inputs), plain = time_op(c.reference, inputs);
+  const double size = static_cast<double>(inputs[0].numel() * inputs[0].element_size());
+  const double copy = copy_bandwidth(static_cast<int64_t>(size));
+  const double forward = c.forward_passes * size / fused.forward;
+  const double backward = c.backward_passes * size / fused.backward;
+  return {{"case", c.name},
+          {"dtype", c10::toString(dtype)},
+          {"forward_ms", fused.forward * 1e3},
+          {"backward_ms", fused.backward * 1e3},
+          {"forward_gb_s", forward / 1e9},
+          {"backward_gb_s", backward / 1e9},
+          {"copy_gb_s", copy / 1e9},
+          {"forward_of_copy", forward / copy},
+          {"backward_of_copy", backward / copy},
+          {"plain_over_fused_forward", plain.forward / fused.forward},
+          {"plain_over_fused_backward", plain.backward / fused.backward}};
+}
+
+void print_row(const Json& r) {
+  std::printf("%-42s %-9s %8.3f %6.1f %4.0f%% %6.1fx %8.3f %6.1f %4.0f%% %6.1fx\n",
+              r["case"].get<std::string>().c_str(), r["dtype"].get<std::string>().c_str(),
+              r["forward_ms"].get<double>(), r["forward_gb_s"].get<double>(),
+              100 * r["forward_of_copy"].get<double>(), r["plain_over_fused_forward"].get<double>(),
+              r["backward_ms"].get<double>(), r["backward_gb_s"].get<double>(),
+              100 * r["backward_of_copy"].get<double>(),
+              r["plain_over_fused_backward"].get<double>());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  cxxopts::Options options("bench-ops", "Times the fused operators on their benchmark cases.");
+  options.add_options()("json", "one JSON object a line instead of a table")(
+      "threads", "CPU threads", cxxopts::value<int>()->default_value("2"))(
+      "filter", "cases whose name contains this", cxxopts::value<std::string>()->default_value(""))(
+      "h,help", "this text");
+  try {
+    const auto args = options.parse(argc, argv);
+    if (args.count("help")) {
+      std::cout << options.help() << "\n";
+      return 0;
+    }
+    torch::set_num_threads(args["threads"].as<int>());
+    const bool json = args.count("json") > 0;
+    if (!json)
+      std::printf("%-42s %-9s %8s %6s %5s %7s %8s %6s %5s %7s\n", "case", "dtype", "fwd ms", "GB/s",
+                  "copy", "plain", "bwd ms", "GB/s", "copy", "plain");
+    for (const auto& list :
+         {test::adaln_cases(), test::rms_norm_rope_cases(), test::rms_norm_cases()})
+      for (const OpCase& c : list) {
+        if (!c.benchmark || c.name.find(args["filter"].as<std::string>()) == std::string::npos)
+          continue;
+        for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+          const Json row = bench(c, dtype);
+          if (json)
+            std::cout << row.dump() << std::endl;
+          else
+            print_row(row);
+        }
+      }
+  } catch (const std::exception& error) {
+    std::cerr << "bench-ops: " << error.what() << "\n";
+    return 1;
+  }
+}
