@@ -9,6 +9,7 @@
 
 #include "modules/core/random.h"
 #include "modules/dit/transformer.h"
+#include "modules/hub/model_weights.h"
 #include "modules/hub/registry.h"
 #include "modules/registry.h"
 #include "trainer/config/config.h"
@@ -24,11 +25,16 @@ namespace {
 
 const Json kTransformer = {
     {"_class_name", "CosmosTransformer3DModel"},
-    {"in_channels", 4}, {"out_channels", 4},
-    {"num_attention_heads", 2}, {"attention_head_dim", 16},
-    {"num_layers", 2}, {"adaln_lora_dim", 8},
-    {"text_embed_dim", 16}, {"max_size", {4, 16, 16}},
-    {"extra_pos_embed_type", nullptr}, {"concat_padding_mask", false},
+    {"in_channels", 4},
+    {"out_channels", 4},
+    {"num_attention_heads", 2},
+    {"attention_head_dim", 16},
+    {"num_layers", 2},
+    {"adaln_lora_dim", 8},
+    {"text_embed_dim", 16},
+    {"max_size", {4, 16, 16}},
+    {"extra_pos_embed_type", nullptr},
+    {"concat_padding_mask", false},
 };
 
 TensorMap arguments(const Tensor& latents, const Tensor& timestep) {
@@ -94,9 +100,8 @@ void run_exported(const fs::path& dir) {
 }
 
 void train_two_steps(const fs::path& dir) {
-  trainer::register_recipe("waves", [](const Json&, const std::string&) {
-    return std::make_shared<DenoiseWaves>();
-  });
+  trainer::register_recipe(
+      "waves", [](const Json&, const std::string&) { return std::make_shared<DenoiseWaves>(); });
   auto config = trainer::parse_config({{"recipe", {{"type", "waves"}}},
                                        {"trainer", {{"steps", 2}, {"micro_batch_size", 2}}},
                                        {"run", {{"dir", dir.string()}}}},
