@@ -10,6 +10,7 @@
 using namespace cosmos;
 using namespace cosmos::modules;
 using cosmos::test::error_of;
+using cosmos::test::memory_folder;
 using cosmos::test::raw_file;
 using cosmos::test::TempFolder;
 
@@ -30,7 +31,7 @@ bool has(const std::string& text, const std::string& part) {
 }  // namespace
 
 TEST_CASE("Every dtype of the format survives a round trip bit by bit", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   const torch::Dtype dtypes[] = {torch::kFloat64,      torch::kFloat32,       torch::kFloat16,
                                  torch::kBFloat16,     torch::kInt64,         torch::kInt32,
                                  torch::kInt16,        torch::kInt8,          torch::kUInt8,
@@ -64,7 +65,7 @@ TEST_CASE("Every dtype of the format survives a round trip bit by bit", "[hub]")
 }
 
 TEST_CASE("Loaded tensors outlive the file object and never write back", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   save_safetensors(folder / "x.safetensors", {{"a", torch::arange(6.0).reshape({2, 3}).t()}});
   Tensor a;
   {
@@ -79,7 +80,7 @@ TEST_CASE("Loaded tensors outlive the file object and never write back", "[hub]"
 }
 
 TEST_CASE("A tensor at an unaligned offset is copied, not misread", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   const float values[] = {1.5f, -2.0f};
   const std::string data("\x01", 1);
   const std::string floats(reinterpret_cast<const char*>(values), 8);
@@ -94,7 +95,7 @@ TEST_CASE("A tensor at an unaligned offset is copied, not misread", "[hub]") {
 }
 
 TEST_CASE("An unknown tensor name gets the nearest as a hint", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   save_safetensors(folder / "x.safetensors", {{"proj.weight", torch::zeros({1})}});
   const std::string error =
       error_of([&] { SafetensorsFile(folder / "x.safetensors").get("proj.wieght"); });
@@ -102,7 +103,7 @@ TEST_CASE("An unknown tensor name gets the nearest as a hint", "[hub]") {
 }
 
 TEST_CASE("Hostile headers are refused with file and tensor named", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   const std::string four(4, '\0');
   const auto entry = [](const std::string& shape, const std::string& offsets) {
     return R"({"w":{"dtype":"F32","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
@@ -149,7 +150,7 @@ TEST_CASE("Hostile headers are refused with file and tensor named", "[hub]") {
 }
 
 TEST_CASE("Truncating a valid file anywhere gives an error, never a tensor", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   save_safetensors(folder / "x.safetensors",
                    {{"a", torch::arange(5.0)}, {"b", torch::ones({3}, torch::kBFloat16)}});
   const std::string bytes = read_file(folder / "x.safetensors", 1 << 20);
@@ -159,14 +160,14 @@ TEST_CASE("Truncating a valid file anywhere gives an error, never a tensor", "[h
 }
 
 TEST_CASE("Pipes, folders and missing files are refused", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   CHECK(has(error_of([&] { load_safetensors(folder.path()); }), "expected a regular file"));
   CHECK(has(error_of([&] { load_safetensors(folder / "none"); }), "cannot open"));
   CHECK(has(error_of([&] { save_safetensors(folder.path(), {}); }), "is a folder"));
 }
 
 TEST_CASE("A write that fails leaves the old file and nothing else", "[hub]") {
-  TempFolder folder;
+  TempFolder folder(memory_folder());
   save_safetensors(folder / "x.safetensors", {{"a", torch::ones({2})}});
   // A file-size limit fails the write as a full disk does.
   std::signal(SIGXFSZ, SIG_IGN);
