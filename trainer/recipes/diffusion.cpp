@@ -102,7 +102,8 @@ std::shared_ptr<modules::Model> DiffusionRecipe::model_for_plan() {
 }
 
 bool DiffusionRecipe::write_adapter(const std::filesystem::path& dir) {
-  if (!config_.lora) return false;
+  // Before the first real update (a checkpoint during warm-up) there is nothing to export.
+  if (!config_.lora || !modules::has_effect(*transformer())) return false;
   modules::save_peft_adapter(dir, *transformer());
   modules::save_diffusers_lora(dir, *transformer());
   return true;
