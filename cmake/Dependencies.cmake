@@ -14,10 +14,3 @@ if(COSMOS_VIDEO)
     set(COSMOS_VIDEO OFF)
   endif()
 endif()
-
-find_program(CCACHE ccache)
-if(CCACHE AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
-  # ccache needs to be told that precompiled headers are tracked by their own content.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
-      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
-endif()
