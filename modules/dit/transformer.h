@@ -16,15 +16,14 @@ namespace cosmos::modules {
 struct DitInputs {
   Tensor hidden_states = {};  ///< [B, C, T, H, W]
   Tensor timestep = {};       ///< [B] or [1], or one per frame: [B, 1, T, 1, 1]
-  Tensor encoder_hidden_states =
-      {};                   ///< text, [B, S, crossattn_proj_in_channels or text_embed_dim]
+  /// Text, [B, S, crossattn_proj_in_channels or text_embed_dim].
+  Tensor encoder_hidden_states = {};
   Tensor img_context = {};  ///< image features, [B, I, img_context_dim_in]
   /// Residuals of a control net for blocks 0, n, 2n, ...: [B | 1, tokens, D] each.
   Tensors block_controlnet_hidden_states = {};
   Tensor attention_mask = {};  ///< over text, [B, S]: bool (true = attend) or added to the scores
-  std::optional<double> fps =
-      {};                      ///< of the video, stretches RoPE in time; none: frame index as it is
-  Tensor condition_mask = {};  ///< one more channel: [B, 1, T, H, W]
+  std::optional<double> fps = {};  ///< of the video, stretches RoPE in time; none: frame indices
+  Tensor condition_mask = {};      ///< one more channel: [B, 1, T, H, W]
   /// [1 | B, 1, H', W'], nearest-resized to H x W, 1 = padding. Undefined counts as zeros: nothing
   /// is padded.
   Tensor padding_mask = {};
