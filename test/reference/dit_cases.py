@@ -126,6 +126,6 @@ CASES = [
     case("patch-2-1-3", patch_size=(2, 1, 3), frames=4, height=5, width=9, max_size=(8, 16, 18)),
     case("patch-1", patch_size=(1, 1, 1), frames=2, height=3, width=5, out_channels=7,
          timestep="frame", **PREDICT2),
-    case("one-token", frames=1, height=2, width=2, text_tokens=1, batch=2),
+    case("one-token", frames=1, height=2, width=2, text_tokens=1, batch=2, **PREDICT2),
     case("deep", num_layers=8, batch=2, timestep="frame", gain=0.8, **PREDICT2),
 ]
