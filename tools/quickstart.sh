@@ -51,8 +51,9 @@ step "6/6 export the adapter"
 "$bin/cosmos-convert" adapter --model "$runs/export/transformer" --adapter "$(newest lora-0)/adapter" \
   --format diffusers --base-model "Quickstart transformer" --overwrite --output "$runs/export/lora"
 
-lora=$(for seed in 0 1 2; do metric "lora-$seed" val_loss; done)
-read -r best worst < <(echo "$lora" | sort -g | sed -n '1p;$p' | tr '\n' ' ')
+losses=$(for seed in 0 1 2; do metric "lora-$seed" val_loss; done | sort -g)
+best=$(head -1 <<<"$losses") worst=$(tail -1 <<<"$losses")
+from_record() { grep -o "\"$1\": [-+0-9.eE]*" "$runs/generated.json" | cut -d' ' -f2; }
 cat <<SUMMARY
 
 What came out  (training and generation: $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s)
@@ -61,7 +62,8 @@ What came out  (training and generation: $(((SECONDS - start) / 60)) min $(((SEC
   transformer  validation velocity loss $(number "$(metric predict val_loss)") over generated frames; the best scalar
                predictor c(sigma) x_t has $(number "$(metric predict val_scalar_loss)") (lower is better)
   LoRA         validation loss on the second clip $(number "$(metric lora-0 start_val_loss)") before, $(number "$best") to $(number "$worst") after (three seeds)
+  clip         $runs/generated.mp4 and generated-beside-real.png: first frame $(number "$(from_record first_frame_psnr)" %.1f) dB from the given
+               one, mean change from frame to frame $(number "$(from_record frame_change)" %.2f) (real clip: $(number "$(from_record frame_change_real)" %.2f)); seed and hashes in generated.json
   report       $runs/{tokenizer,predict,lora-0}/report.html: curves and pictures, open in a browser
-  clip         $runs/generated.mp4, frames in $runs/generated-frames/, how it was made in $runs/generated.json
   exports      $runs/export/: vae/ and transformer/ (diffusers' from_pretrained loads them), pipeline/, lora/
 SUMMARY
