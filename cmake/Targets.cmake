@@ -1,18 +1,25 @@
 # One helper per kind of target, so that every folder's CMakeLists.txt is a few lines.
 # Sources are globbed (CONFIGURE_DEPENDS): adding a model or an operator is adding a folder.
 
-# The one precompiled header: torch/torch.h costs 12 s a file without it. ops/ does not use it, it
-# sees narrow ATen headers only.
+# The one precompiled header. ops/ does not use it, it sees narrow ATen headers only. Clang instantiates
+# the header's templates once, in the header (0.9 s for an empty file); GCC again in every file (6 s).
+function(_cosmos_pch_options target)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -fpch-preprocess)
+  endif()
+endfunction()
+
 function(cosmos_use_pch target)
   if(NOT TARGET cosmos_pch)
     file(WRITE ${PROJECT_BINARY_DIR}/pch.cpp "// Owns the shared precompiled header.\n")
     add_library(cosmos_pch OBJECT ${PROJECT_BINARY_DIR}/pch.cpp)
     target_link_libraries(cosmos_pch PRIVATE cosmos::torch nlohmann_json::nlohmann_json)
-    target_compile_options(cosmos_pch PRIVATE -fpch-preprocess)
+    _cosmos_pch_options(cosmos_pch)
     if(COSMOS_SANITIZE)
       _cosmos_common(cosmos_pch)  # the same options as its users, or GCC refuses it
     endif()
-    target_precompile_headers(cosmos_pch PRIVATE <torch/torch.h> <nlohmann/json.hpp>)
+    target_precompile_headers(cosmos_pch PRIVATE <torch/nn/modules/container/modulelist.h>
+                               <torch/nn/pimpl.h> <torch/types.h> <nlohmann/json.hpp>)
   endif()
   get_target_property(_type ${target} TYPE)
   if(_type STREQUAL "EXECUTABLE")
@@ -20,7 +27,7 @@ function(cosmos_use_pch target)
     set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
     target_compile_options(${target} PRIVATE -fPIC)
   endif()
-  target_compile_options(${target} PRIVATE -fpch-preprocess)
+  _cosmos_pch_options(${target})
   target_precompile_headers(${target} REUSE_FROM cosmos_pch)
 endfunction()
 
@@ -29,7 +36,8 @@ function(_cosmos_common target)
   if(COSMOS_SANITIZE)
     # vptr checks would need type information that LibTorch does not export.
     target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize=vptr
-                           -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+                           -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+                           $<$<CXX_COMPILER_ID:Clang>:-Wno-pass-failed>)  # vectorising is not the point here
     target_link_options(${target} PRIVATE -fsanitize=address,undefined)
   endif()
 endfunction()

@@ -16,7 +16,8 @@ cd "$(dirname "$0")/.."
 
 TORCH_VERSION=2.11.0
 DEPS=$PWD/.deps
-PACKAGES=(g++ cmake ninja-build pkg-config git unzip curl python3 python3-pip ffmpeg
+PACKAGES=(g++ clang libomp-dev cmake ninja-build pkg-config git unzip curl
+          python3 python3-pip ffmpeg
           nlohmann-json3-dev libcxxopts-dev catch2
           libavformat-dev libavcodec-dev libavutil-dev libswscale-dev clang-format)
 # LibTorch's CPU half needs these two beside it; the CUDA half needs the rest.

@@ -5,7 +5,10 @@
 #include <array>
 #include <map>
 #include <string>
-#include <torch/torch.h>
+// Not torch/torch.h: the optimisers, data loaders and JIT behind it double the cost of every file.
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/pimpl.h>
+#include <torch/types.h>
 #include <vector>
 
 #include "ops/core/error.h"

@@ -12,7 +12,7 @@ std::shared_ptr<torch::nn::Module> add_container(torch::nn::Module& parent,
 
 RmsNormImpl::RmsNormImpl(int64_t dim, double eps) : eps(eps) {
   weight = register_parameter("weight", torch::empty({dim}));
-  if (!SkipInit::active()) torch::nn::init::ones_(weight);
+  if (!SkipInit::active()) weight.detach().fill_(1);
 }
 
 Tensor RmsNormImpl::forward(const Tensor& x) {

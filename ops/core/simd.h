@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "ops/core/dtype.h"
+#include "ops/core/float16_bits.h"
 
 #ifndef COSMOS_ISA
 #error "ops/core/simd.h is for *_simd.cpp, which CMake compiles with COSMOS_ISA"
@@ -21,7 +22,7 @@ struct BFloat16 {
   uint16_t bits;
 };
 struct Float16 {
-  _Float16 value;
+  uint16_t bits;
 };
 
 /// Type in which sums and formulas are computed.
@@ -49,7 +50,7 @@ inline float load(const BFloat16& x) {
   return value;
 }
 inline float load(const Float16& x) {
-  return static_cast<float>(x.value);
+  return float16_to_float(x.bits);
 }
 
 inline void store(float& to, float x) {
@@ -66,7 +67,7 @@ inline void store(BFloat16& to, float x) {
   to.bits = static_cast<uint16_t>(x == x ? rounded : 0x7fc0u);
 }
 inline void store(Float16& to, float x) {
-  to.value = static_cast<_Float16>(x);
+  to.bits = float_to_float16(x);
 }
 
 /// sum of term(i), i < n. Four streams, each a vector accumulator, so that additions overlap.

@@ -2,6 +2,7 @@
 // chunks of tokens, so that every partial weight gradient has one writer.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "ops/core/simd.h"
 #include "ops/rms_norm/rms_norm_kernel.h"
@@ -68,38 +69,41 @@ void backward_row(const T* grad, const T* x, const Acc<T>* weight, const Acc<T>*
   using A = Acc<T>;
   const int64_t dim = width<kDim>(full), half = dim / 2;
   const A r = inverse_rms(x, dim, eps);
-  const auto normed_gradient = [=](int64_t i) -> A {
+  // The sides of the rotation are loops of their own, and each knows its side when compiled: a side
+  // picked per element keeps compilers from seeing the strides.
+  const auto normed_gradient = [=](auto upper, int64_t i) -> A {
     if constexpr (!kRotate) return load(grad[i]);
-    const int64_t k = i < half ? i : i - half;
-    const A a = load(grad[k]), b = load(grad[k + half]);
-    return i < half ? a * cos[k] + b * sin[k] : b * cos[k] - a * sin[k];
+    if constexpr (!upper) return load(grad[i]) * cos[i] + load(grad[i + half]) * sin[i];
+    return load(grad[i]) * cos[i - half] - load(grad[i - half]) * sin[i - half];
   };
-  const auto part = [=](int64_t begin, int64_t end) {
+  const auto part = [=](auto upper, int64_t begin, int64_t end) {
     A dot = 0;
     if (weight_sum) {
 #pragma omp simd reduction(+ : dot)
       for (int64_t i = begin; i < end; ++i) {
-        const A g = normed_gradient(i), value = load(x[i]);
+        const A g = normed_gradient(upper, i), value = load(x[i]);
         dot += g * weight[i] * value;
         weight_sum[i] += g * value * r;
       }
     } else {
 #pragma omp simd reduction(+ : dot)
-      for (int64_t i = begin; i < end; ++i) dot += normed_gradient(i) * weight[i] * load(x[i]);
+      for (int64_t i = begin; i < end; ++i)
+        dot += normed_gradient(upper, i) * weight[i] * load(x[i]);
     }
     return dot;
   };
-  // Halves apart, so that inside each loop the side of the rotation is known.
+  const std::false_type lower;
+  const std::true_type upper;
   const int64_t split = kRotate ? half : dim;
-  const A dot = part(0, split) + part(split, dim);
+  const A dot = part(lower, 0, split) + part(upper, split, dim);
   const A pull = r * r * r * dot / A(dim);
-  const auto write = [=](int64_t begin, int64_t end) {
+  const auto write = [=](auto side, int64_t begin, int64_t end) {
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i)
-      store(grad_x[i], r * normed_gradient(i) * weight[i] - load(x[i]) * pull);
+      store(grad_x[i], r * normed_gradient(side, i) * weight[i] - load(x[i]) * pull);
   };
-  write(0, split);
-  write(split, dim);
+  write(lower, 0, split);
+  write(upper, split, dim);
 }
 
 template <typename T, int64_t kDim>

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <torch/autograd.h>
 
 #include "test/support/tolerance.h"
 

@@ -4,9 +4,10 @@
 // table for every operator. Relative L2 over the tensor; `absolute` is added for tensors that are
 // truly near zero.
 
+#include <ATen/Parallel.h>
 #include <sstream>
 #include <string>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace cosmos::test {
 

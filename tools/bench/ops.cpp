@@ -7,6 +7,7 @@
 #include <cxxopts.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <torch/autograd.h>
 
 #include "ops/core/error.h"
 #include "test/ops/norm/adaln_cases.h"

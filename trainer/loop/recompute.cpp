@@ -1,6 +1,6 @@
 #include "trainer/loop/recompute.h"
 
-#include <torch/csrc/autograd/custom_function.h>
+#include <torch/autograd.h>
 #include <utility>
 
 namespace cosmos::trainer {

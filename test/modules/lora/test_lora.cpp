@@ -1,4 +1,5 @@
 #include <catch2/catch.hpp>
+#include <torch/autograd.h>
 
 #include "modules/hub/json_file.h"
 #include "modules/hub/model_weights.h"

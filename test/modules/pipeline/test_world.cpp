@@ -69,7 +69,9 @@ TEST_CASE("denoising ends in the clean latents when the network knows them", "[p
       {Formulation::kRectifiedFlow, scheduler_json(predict25_scheduler(true))},
       {Formulation::kPredict2, scheduler_json(Res2abConfig{})},
       {Formulation::kEdm, scheduler_json(EdmEulerConfig{})}};
-  for (const auto& [formulation, config] : cases) {
+  for (const auto& one : cases) {
+    const auto formulation = one.first;
+    const auto& config = one.second;
     INFO(formulation_name(formulation));
     const auto options = published_options(formulation);
     const auto sampler = make_sampler(config, 12);

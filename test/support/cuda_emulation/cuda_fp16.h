@@ -1,12 +1,14 @@
 #pragma once
 
+#include "ops/core/float16_bits.h"
+
 struct __half {
-  _Float16 value;
+  uint16_t bits;
 };
 
 inline float __half2float(__half x) {
-  return static_cast<float>(x.value);
+  return cosmos::ops::float16_to_float(x.bits);
 }
 inline __half __float2half(float x) {
-  return {static_cast<_Float16>(x)};
+  return {cosmos::ops::float_to_float16(x)};
 }

@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
+#include <torch/optim/adamw.h>
 
 #include "modules/hub/model_weights.h"
 #include "modules/registry.h"

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
+#include <torch/optim/adamw.h>
 
 #include "modules/registry.h"
 #include "test/support/temp_folder.h"
