@@ -2,7 +2,6 @@
 // folds adapters in, turns checkpoints into exports, translates adapters between PEFT and
 // diffusers.
 
-#include <cstdio>
 #include <cxxopts.hpp>
 #include <filesystem>
 #include <iostream>
@@ -15,6 +14,7 @@
 #include "modules/hub/weight_folder.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -292,34 +292,18 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   return arguments;
 }
 
-int complain(const std::string& what, int code) {
-  const std::string line = what.substr(0, what.find('\n'));
-  std::fprintf(stderr, "cosmos-convert: %s%s\n", line.c_str(), code == 2 ? " (see --help)" : "");
-  return code;
+int run(int argc, char** argv) {
+  cxxopts::Options options = make_options();
+  const auto parsed = options.parse(argc, argv);
+  if (parsed.count("help")) return std::cout << options.help() << kHelp << '\n', 0;
+  const Arguments arguments = tools::parse_usage([&] { return parse(parsed); });
+  register_builtin_models();
+  arguments.command == "adapter" ? convert_adapter(arguments) : convert(arguments);
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  cxxopts::Options options = make_options();
-  Arguments arguments;
-  try {
-    const auto parsed = options.parse(argc, argv);
-    if (parsed.count("help")) {
-      std::cout << options.help() << kHelp << "\n";
-      return 0;
-    }
-    arguments = parse(parsed);
-  } catch (const std::exception& error) {
-    return complain(error.what(), 2);
-  }
-  try {
-    register_builtin_models();
-    arguments.command == "adapter" ? convert_adapter(arguments) : convert(arguments);
-  } catch (const c10::Error& error) {
-    return complain(error.what_without_backtrace(), 1);
-  } catch (const std::exception& error) {
-    return complain(error.what(), 1);
-  }
-  return 0;
+  return cosmos::tools::run_program("cosmos-convert", argc, argv, run);
 }

@@ -2,7 +2,6 @@
 // writes what comes out, with --backward its gradients too. It is how anybody compares a model here
 // with the Hugging Face class that it mirrors.
 
-#include <cstdio>
 #include <cxxopts.hpp>
 #include <filesystem>
 #include <iostream>
@@ -12,6 +11,7 @@
 #include "modules/hub/safetensors.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -141,33 +141,18 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   return arguments;
 }
 
-int complain(const char* what, int code) {
-  std::fprintf(stderr, "cosmos-forward: %s%s\n", what, code == 2 ? " (see --help)" : "");
-  return code;
+int run(int argc, char** argv) {
+  cxxopts::Options options = make_options();
+  const auto parsed = options.parse(argc, argv);
+  if (parsed.count("help")) return std::cout << options.help() << kHelp << '\n', 0;
+  const Arguments arguments = tools::parse_usage([&] { return parse(parsed); });
+  register_builtin_models();
+  forward(arguments);
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  cxxopts::Options options = make_options();
-  Arguments arguments;
-  try {
-    const auto parsed = options.parse(argc, argv);
-    if (parsed.count("help")) {
-      std::cout << options.help() << kHelp << "\n";
-      return 0;
-    }
-    arguments = parse(parsed);
-  } catch (const std::exception& error) {
-    return complain(error.what(), 2);
-  }
-  try {
-    register_builtin_models();
-    forward(arguments);
-  } catch (const c10::Error& error) {
-    return complain(error.what_without_backtrace(), 1);
-  } catch (const std::exception& error) {
-    return complain(error.what(), 1);
-  }
-  return 0;
+  return cosmos::tools::run_program("cosmos-forward", argc, argv, run);
 }

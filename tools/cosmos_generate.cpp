@@ -14,6 +14,7 @@
 #include "modules/pipeline/world.h"
 #include "modules/registry.h"
 #include "ops/core/version.h"
+#include "tools/program.h"
 #include "trainer/checkpoint/crc32c.h"
 #include "trainer/data/media_writer.h"
 #include "trainer/data/video_reader.h"
@@ -276,13 +277,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const cxxopts::exceptions::exception& error) {
-    std::cerr << "cosmos-generate: " << error.what() << " (--help lists the options)\n";
-    return 2;
-  } catch (const std::exception& error) {
-    std::cerr << "cosmos-generate: " << error.what() << '\n';
-    return 1;
-  }
+  return cosmos::tools::run_program("cosmos-generate", argc, argv, run);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "modules/registry.h"
+#include "tools/program.h"
 #include "trainer/loop/plan.h"
 #include "trainer/loop/stop_signal.h"
 #include "trainer/loop/trainer.h"
@@ -87,13 +88,5 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const cxxopts::exceptions::exception& error) {
-    std::cerr << "cosmos-train: " << error.what() << " (--help lists the options)\n";
-    return 2;
-  } catch (const std::exception& error) {
-    std::cerr << "cosmos-train: " << error.what() << '\n';
-    return 1;
-  }
+  return cosmos::tools::run_program("cosmos-train", argc, argv, run);
 }

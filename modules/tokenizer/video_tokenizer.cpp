@@ -54,11 +54,23 @@ BlockCall VideoTokenizer::block_call() {
 
 void VideoTokenizer::check_video(const Tensor& video) const {
   auto [B, C, T, H, W] = dims<5>(video, "sample");
-  const int64_t s = spatial_compression();
   require(C == video_channels(), "sample: expected ", video_channels(), " channels, got shape ",
           video.sizes(), " (order is batch, channel, frame, height, width)");
-  require(H >= s && W >= s && H % s == 0 && W % s == 0, "sample: ", H, " x ", W,
-          " pixels; height and width must be multiples of ", s, ": crop or pad the clip");
+  require_size(H, W, "sample");
+}
+
+void VideoTokenizer::require_frames(int64_t frames, const std::string& where) const {
+  const int64_t c = temporal_compression();
+  require(frames >= 1 && (frames - 1) % c == 0, where, ": ", frames,
+          " frames; this tokenizer takes 1 + ", c, " k frames: ", 1 + (frames - 1) / c * c, " or ",
+          1 + ((frames - 1) / c + 1) * c);
+}
+
+void VideoTokenizer::require_size(int64_t height, int64_t width, const std::string& where) const {
+  const int64_t s = spatial_compression();
+  require(height >= s && width >= s && height % s == 0 && width % s == 0, where, ": ", height,
+          " x ", width, " pixels; height and width must be multiples of ", s,
+          ": crop or pad the clip");
 }
 
 void VideoTokenizer::check_latents(const Tensor& latents) const {
@@ -78,8 +90,7 @@ int64_t VideoTokenizer::latent_frames_per_step(int64_t height, int64_t width) co
 Posterior VideoTokenizer::encode(const Tensor& video) {
   check_video(video);
   const int64_t T = video.size(2), c = temporal_compression();
-  require(T >= 1 && (T - 1) % c == 0, "sample: ", T, " frames; this tokenizer takes 1 + ", c,
-          " k frames: ", 1 + (T - 1) / c * c, " or ", 1 + ((T - 1) / c + 1) * c);
+  require_frames(T, "sample");
   const int64_t step = latent_frames_per_step(video.size(3), video.size(4));
   const bool whole = torch::GradMode::is_enabled() || latent_frames(T) <= step;
   if (whole && !tiling_) return posterior(encode_chunk(video, nullptr));

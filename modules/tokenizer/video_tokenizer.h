@@ -66,6 +66,11 @@ class VideoTokenizer : public Model {
     return 1 + (latent_frames - 1) * temporal_compression();
   }
 
+  /// Throws Error unless clips of this length (size, in pixels) can be encoded; `where` names what
+  /// asked for it.
+  void require_frames(int64_t frames, const std::string& where) const;
+  void require_size(int64_t height, int64_t width, const std::string& where) const;
+
   virtual const LatentStats& latent_stats() const = 0;
   virtual void set_latent_stats(LatentStats stats) = 0;
   /// (z - mean) / std per channel (and per latent frame where the statistics say so; frames beyond

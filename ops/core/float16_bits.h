@@ -37,8 +37,7 @@ inline uint16_t float_to_float16(float x) {
   subnormal -= 0x3f000000u;
   const uint32_t normal = (bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13;
   const uint32_t special = bits > 0x7f800000u ? 0x7e00u : 0x7c00u;
-  const uint32_t half =
-      bits >= 0x47800000u ? special : (bits < 0x38800000u ? subnormal : normal);
+  const uint32_t half = bits >= 0x47800000u ? special : (bits < 0x38800000u ? subnormal : normal);
   return static_cast<uint16_t>(sign | half);
 }
 

@@ -1,8 +1,6 @@
 // cosmos-convert from outside: what it writes, what it says, and that it leaves nothing half done.
 
 #include <catch2/catch.hpp>
-#include <cstdio>
-#include <sys/wait.h>
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/model_weights.h"
@@ -11,29 +9,18 @@
 #include "modules/hub/weight_folder.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "test/support/program.h"
 #include "test/support/temp_folder.h"
 
 using namespace cosmos;
 using namespace cosmos::modules;
+using cosmos::test::Answer;
 using cosmos::test::TempFolder;
 
 namespace {
 
-struct Outcome {
-  int code;
-  std::string text;  // stdout and stderr
-};
-
-Outcome convert(const std::string& arguments) {
-  const std::string command =
-      std::string(COSMOS_BIN_DIR) + "/cosmos-convert " + arguments + " 2>&1";
-  std::FILE* pipe = ::popen(command.c_str(), "r");
-  Outcome outcome{-1, ""};
-  char buffer[256];
-  while (std::fgets(buffer, sizeof buffer, pipe)) outcome.text += buffer;
-  const int status = ::pclose(pipe);
-  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return outcome;
+Answer convert(const std::string& arguments) {
+  return cosmos::test::run_program("cosmos-convert", arguments);
 }
 
 bool has(const std::string& text, const std::string& part) {
@@ -83,8 +70,8 @@ struct Fixture {
 
 TEST_CASE("cosmos-convert casts, shards, and writes licence and card", "[convert]") {
   Fixture f;
-  const Outcome done = convert("cast --model " + f.base + " --output " + f.out("out") +
-                               " --dtype bfloat16 --max-shard-size 10KB --base-model nvidia/x");
+  const Answer done = convert("cast --model " + f.base + " --output " + f.out("out") +
+                              " --dtype bfloat16 --max-shard-size 10KB --base-model nvidia/x");
   INFO(done.text);
   REQUIRE(done.code == 0);
   const WeightFolder before(f.base), after(f.out("out"));
@@ -115,7 +102,7 @@ TEST_CASE("cosmos-convert merges adapters into components and pipelines", "[conv
       {.class_name = "P",
        .components = {{"transformer", {"diffusers", "CosmosTransformer3DModel"}}}});
   for (const std::string& base : {f.out("pipe"), f.out("pipe/transformer")}) {
-    const Outcome done =
+    const Answer done =
         convert("merge --model " + base + " --adapter " + f.adapter + " --output " + f.out("out") +
                 " --overwrite --base-model nvidia/x --data 'two clips'");
     INFO(done.text);
@@ -144,7 +131,7 @@ TEST_CASE("cosmos-convert translates adapters and back", "[convert]") {
 TEST_CASE("cosmos-convert refuses bad input in one line and leaves nothing behind", "[convert]") {
   Fixture f;
   const auto refused = [&](const std::string& arguments, int code, const std::string& part) {
-    const Outcome outcome = convert(arguments);
+    const Answer outcome = convert(arguments);
     INFO(outcome.text);
     CHECK(outcome.code == code);
     CHECK(std::count(outcome.text.begin(), outcome.text.end(), '\n') == 1);

@@ -1,32 +1,17 @@
-#include <array>
 #include <catch2/catch.hpp>
-#include <cstdio>
 #include <filesystem>
 #include <string>
-#include <sys/wait.h>
 
 #include "modules/hub/atomic_file.h"
+#include "test/support/program.h"
 
 using Catch::Matchers::Contains;
+using cosmos::test::Answer;
 
 namespace {
 
-struct Answer {
-  int code;
-  std::string text;  // stdout and stderr
-};
-
 Answer cosmos_train(const std::string& arguments) {
-  const std::string command =
-      "OMP_NUM_THREADS=1 " COSMOS_BIN_DIR "/cosmos-train " + arguments + " 2>&1";
-  FILE* pipe = ::popen(command.c_str(), "r");
-  REQUIRE(pipe != nullptr);
-  Answer answer;
-  std::array<char, 4096> buffer{};
-  while (std::size_t n = std::fread(buffer.data(), 1, buffer.size(), pipe))
-    answer.text.append(buffer.data(), n);
-  answer.code = WEXITSTATUS(::pclose(pipe));
-  return answer;
+  return cosmos::test::run_program("cosmos-train", arguments);
 }
 
 }  // namespace
@@ -60,4 +45,19 @@ TEST_CASE("cosmos-train answers wrong usage and wrong configs in one line", "[co
   answer = cosmos_train("--no-such-option");
   CHECK(answer.code == 2);
   std::filesystem::remove_all(dir);
+}
+
+TEST_CASE("the published configs are checked and planned without their weights", "[cosmos-train]") {
+  const std::string folder = COSMOS_SOURCE_DIR "/configs/predict/";
+  for (const std::string name : {"predict2.5-2b.json", "predict2.5-2b-lora.json"}) {
+    INFO(name);
+    CHECK(cosmos_train(folder + name + " --check").code == 0);
+    const Answer plan = cosmos_train(folder + name + " --plan");
+    CHECK(plan.code == 0);
+    CHECK_THAT(plan.text, Contains("predicted peak") && Contains("parameters"));
+  }
+  const Answer train = cosmos_train(folder + "predict2.5-2b.json run.dir=" +
+                                    std::filesystem::temp_directory_path().string() + "/none");
+  CHECK(train.code == 1);
+  CHECK_THAT(train.text, Contains("no such folder"));
 }

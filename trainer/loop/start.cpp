@@ -130,6 +130,7 @@ void Trainer::report_failures() {
 }
 
 void Trainer::finish_report() {
+  if (step_ == 0) return;  // nothing to show
   try {
     write_report(folder_.dir(), facts_);
   } catch (const std::exception& error) {

@@ -9,6 +9,7 @@
 #include "modules/lora/files.h"
 #include "modules/pipeline/world.h"
 #include "trainer/data/registry.h"
+#include "trainer/recipes/clip_shape.h"
 #include "trainer/recipes/latent_dataset.h"
 
 namespace cosmos::trainer {
@@ -63,7 +64,16 @@ DiffusionRecipe::DiffusionRecipe(const Json& config, const std::string& where) :
   config_.data = check_dataset(config_.data, where + ".data");
   if (config_.validation_data)
     config_.validation_data = check_dataset(*config_.validation_data, where + ".validation_data");
-  if (!config_.model.contains("path")) DitConfig::from_json(config_.model, where + ".model");
+  if (config_.model.size() > config_.model.count("path"))
+    DitConfig::from_json(written_model(), where + ".model");
+}
+
+// The model as the config itself spells it, if it does: all of a fresh one, or what the folder of a
+// trained one must hold.
+Json DiffusionRecipe::written_model() const {
+  Json model = config_.model;
+  model.erase("path");
+  return model;
 }
 
 Json DiffusionRecipe::resolved_config() const {
@@ -77,16 +87,26 @@ DitConfig DiffusionRecipe::dit_config() const {
     return DitConfig::from_json(config_.model, where_ + ".model");
   const std::filesystem::path file =
       std::filesystem::path(config_.model["path"].get<std::string>()) / "config.json";
-  return DitConfig::from_json(modules::read_json(file), file.string());
+  const Json written = written_model();
+  if (!written.empty() && !std::filesystem::exists(file.parent_path()))
+    return DitConfig::from_json(written, where_ + ".model");  // --plan before the download
+  const DitConfig config = DitConfig::from_json(modules::read_json(file), file.string());
+  const Json found = config.to_json();
+  for (const auto& [key, value] : written.items())
+    require(found.value(key, value) == value, where_, ".model.", key, ": ", file.string(), " has ",
+            found.value(key, value).dump(), ", the config expects ", value.dump(),
+            ": is it the right checkpoint?");
+  return config;
 }
 
 std::shared_ptr<CosmosTransformer3DModel> DiffusionRecipe::transformer() {
   if (!transformer_) {
+    const DitConfig config = dit_config();
     transformer_ =
         config_.model.contains("path")
             ? load_as<CosmosTransformer3DModel>(config_.model["path"], where_ + ".model.path",
                                                 "a CosmosTransformer3DModel folder")
-            : std::make_shared<CosmosTransformer3DModel>(dit_config());
+            : std::make_shared<CosmosTransformer3DModel>(config);
     if (config_.lora) apply_lora(*transformer_, *config_.lora, next_seed());
     transformer_->train();
   }
@@ -115,6 +135,9 @@ std::shared_ptr<modules::VideoTokenizer> DiffusionRecipe::tokenizer() {
                                                   "a video tokenizer's folder");
     tokenizer_->eval();
     for (auto& parameter : tokenizer_->parameters()) parameter.set_requires_grad(false);
+    require_clips_fit(*tokenizer_, config_.data, where_ + ".data");
+    if (config_.validation_data)
+      require_clips_fit(*tokenizer_, *config_.validation_data, where_ + ".validation_data");
   }
   return tokenizer_;
 }

@@ -74,6 +74,7 @@ class DiffusionRecipe : public Recipe {
   std::shared_ptr<Dataset> open_data(std::shared_ptr<Dataset> clips, const Json& data,
                                      const std::string& name);
   modules::DitConfig dit_config() const;
+  Json written_model() const;
   Geometry geometry() const;
 
   DiffusionConfig config_;

@@ -50,7 +50,7 @@ struct DiffusionConfig {
   void fields(Visitor& v) {
     v("model", model,
       "{\"path\": DIR} of a CosmosTransformer3DModel folder, or its config.json inline for fresh "
-      "weights");
+      "weights; keys of config.json beside the path say what the folder must hold");
     v("tokenizer", tokenizer, "folder of the frozen video tokenizer; empty: data are latents");
     v("formulation", formulation, "edm, predict2 or rectified_flow");
     v("shift", shift, "rectified_flow: shift of the noise levels (5)");

@@ -12,6 +12,7 @@
 #include "modules/tokenizer/cosmos_init.h"
 #include "trainer/data/media_writer.h"
 #include "trainer/data/registry.h"
+#include "trainer/recipes/clip_shape.h"
 
 namespace cosmos::trainer {
 namespace {
@@ -167,11 +168,17 @@ std::shared_ptr<VideoTokenizer> TokenizerRecipe::tokenizer() {
     require(tokenizer_ != nullptr, path, ": not a video tokenizer");
   } else {
     tokenizer_ = fresh(/*for_plan=*/false);
-    if (config_.init == "identity") {
-      auto& cosmos = dynamic_cast<modules::AutoencoderKLCosmos&>(*tokenizer_);
-      const auto clips = spread_clips(*train_data(), kInitClips);
-      init_for_training(cosmos, to_model(torch::cat(clips), cosmos));
-    }
+  }
+  require_clips_fit(*tokenizer_, config_.data, where_ + ".data");
+  if (config_.validation_data)
+    require_clips_fit(*tokenizer_, *config_.validation_data, where_ + ".validation_data");
+  if (!config_.random_crop.empty())
+    tokenizer_->require_size(config_.random_crop[0], config_.random_crop[1],
+                             where_ + ".random_crop");
+  if (config_.init == "identity") {
+    auto& cosmos = dynamic_cast<modules::AutoencoderKLCosmos&>(*tokenizer_);
+    const auto clips = spread_clips(*train_data(), kInitClips);
+    init_for_training(cosmos, to_model(torch::cat(clips), cosmos));
   }
   tokenizer_->train();
   return tokenizer_;

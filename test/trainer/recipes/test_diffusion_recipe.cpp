@@ -124,6 +124,12 @@ TEST_CASE("a run from a checkpoint logs the loss of fresh weights", "[recipe][di
   CHECK(fresh.start_metrics(batch, {}).empty());
   CHECK(recipe.start_metrics(batch, {}).count("random_init_loss") == 1);
   CHECK(recipe.loss(batch, {}).value.item<double>() == fresh.loss(batch, {}).value.item<double>());
+  // What the config expects of the folder is held against it.
+  config["model"]["num_layers"] = 1;
+  CHECK_NOTHROW(DiffusionRecipe(config, "test").model());
+  config["model"]["num_layers"] = 2;
+  CHECK_THROWS_WITH(DiffusionRecipe(config, "test").model(),
+                    Catch::Contains("num_layers") && Catch::Contains("right checkpoint"));
   std::filesystem::remove_all(dir);
 }
 

@@ -1,0 +1,50 @@
+#pragma once
+
+// What the main() of every program does: runs it, and says what went wrong in one line on stderr.
+
+#include <c10/util/Exception.h>
+#include <cxxopts.hpp>
+#include <iostream>
+
+#include "ops/core/error.h"
+
+namespace cosmos::tools {
+
+/// The command line is wrong, not what it names: exit code 2 in place of 1.
+class UsageError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// parse() -> its result; an Error that it throws becomes a UsageError.
+template <typename Parse>
+auto parse_usage(Parse parse) {
+  try {
+    return parse();
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+}
+
+/// Exit code of `run(argc, argv)`; 1 after an error, 2 after wrong usage.
+template <typename Run>
+int run_program(const char* name, int argc, char** argv, Run run) {
+  const auto complain = [name](const char* what, int code) {
+    std::cout.flush();
+    std::cerr << name << ": " << what << (code == 2 ? " (--help lists the options)" : "") << '\n';
+    return code;
+  };
+  try {
+    return run(argc, argv);
+  } catch (const cxxopts::exceptions::exception& error) {
+    return complain(error.what(), 2);
+  } catch (const UsageError& error) {
+    return complain(error.what(), 2);
+  } catch (const c10::Error& error) {
+    return complain(error.what_without_backtrace(), 1);
+  } catch (const std::exception& error) {
+    return complain(error.what(), 1);
+  }
+}
+
+}  // namespace cosmos::tools
