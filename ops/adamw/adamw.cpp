@@ -2,8 +2,10 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full_like.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <cmath>
@@ -39,10 +41,27 @@ void check_list(const AdamWState& s, const char* name, const TensorList& list, b
           ": expected ", s.params.size(), " tensors as params, got ", list.size());
 }
 
+void check_step(std::size_t i, const Tensor& param, const Tensor& step) {
+  require(step.defined() && step.numel() == 1 && step.scalar_type() == at::kFloat &&
+              step.device() == param.device(),
+          "adamw_step: step[", i, "]: expected one float32 number on ", param.device(), ", got ",
+          describe(step));
+}
+
+/// The param is what the step updates: there are no masters, or this one is the param itself.
+bool own_master(const AdamWState& s, std::size_t i) {
+  return s.master.empty() || s.master[i].const_data_ptr() == s.params[i].const_data_ptr();
+}
+
+bool is_wide(const Tensor& grad, at::ScalarType wide) {
+  return grad.defined() && grad.scalar_type() == wide;
+}
+
 void check_state(const AdamWState& s, const Tensor& clip) {
   check_list(s, "grads", s.grads, false);
   check_list(s, "exp_avg", s.exp_avg, false);
   check_list(s, "exp_avg_sq", s.exp_avg_sq, false);
+  check_list(s, "step", s.step, false);
   check_list(s, "master", s.master, true);
   check_list(s, "ema", s.ema, true);
   for (std::size_t i = 0; i < s.params.size(); ++i) {
@@ -52,9 +71,10 @@ void check_state(const AdamWState& s, const Tensor& clip) {
     require(p.device() == s.params[0].device(), "adamw_step: params[", i, "] is on ", p.device(),
             ", params[0] on ", s.params[0].device(), ": step each device by itself");
     const at::ScalarType wide = accumulate_dtype(p);
-    check_member(i, p, "grads", s.grads[i], p.scalar_type());
+    check_member(i, p, "grads", s.grads[i], is_wide(s.grads[i], wide) ? wide : p.scalar_type());
     check_member(i, p, "exp_avg", s.exp_avg[i], wide);
     check_member(i, p, "exp_avg_sq", s.exp_avg_sq[i], wide);
+    check_step(i, p, s.step[i]);
     if (!s.master.empty()) check_member(i, p, "master", s.master[i], wide);
     if (!s.ema.empty()) check_member(i, p, "ema", s.ema[i], wide);
   }
@@ -71,22 +91,25 @@ void add_units(std::vector<Unit>& units, std::size_t tensor, int64_t size) {
 }
 
 AdamWState state_of(at::TensorList params, at::TensorList grads, at::TensorList exp_avg,
-                    at::TensorList exp_avg_sq, at::TensorList master, at::TensorList ema) {
-  return {params.vec(), grads.vec(), exp_avg.vec(), exp_avg_sq.vec(), master.vec(), ema.vec()};
+                    at::TensorList exp_avg_sq, at::TensorList step, at::TensorList master,
+                    at::TensorList ema) {
+  return {params.vec(), grads.vec(),  exp_avg.vec(), exp_avg_sq.vec(),
+          step.vec(),   master.vec(), ema.vec()};
 }
 
 void adamw_step_schema(at::TensorList params, at::TensorList grads, at::TensorList exp_avg,
-                       at::TensorList exp_avg_sq, at::TensorList master, at::TensorList ema,
-                       const std::optional<Tensor>& clip, int64_t step, double lr, double beta1,
-                       double beta2, double eps, double weight_decay, double ema_decay) {
-  adamw_step(state_of(params, grads, exp_avg, exp_avg_sq, master, ema),
+                       at::TensorList exp_avg_sq, at::TensorList step, at::TensorList master,
+                       at::TensorList ema, const std::optional<Tensor>& clip, double lr,
+                       double beta1, double beta2, double eps, double weight_decay,
+                       double ema_decay) {
+  adamw_step(state_of(params, grads, exp_avg, exp_avg_sq, step, master, ema),
              {.lr = lr,
               .beta1 = beta1,
               .beta2 = beta2,
               .eps = eps,
               .weight_decay = weight_decay,
               .ema_decay = ema_decay},
-             step, clip.value_or(Tensor()));
+             clip.value_or(Tensor()));
 }
 
 Tensor grad_norm_schema(at::TensorList grads) {
@@ -96,7 +119,8 @@ Tensor grad_norm_schema(at::TensorList grads) {
 TORCH_LIBRARY_FRAGMENT(cosmos, m) {
   m.def(
       "adamw_step_(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] exp_avg, "
-      "Tensor(c!)[] exp_avg_sq, Tensor(d!)[] master, Tensor(e!)[] ema, Tensor? clip, int step, "
+      "Tensor(c!)[] exp_avg_sq, Tensor(d!)[] step, Tensor(e!)[] master, Tensor(f!)[] ema, Tensor? "
+      "clip, "
       "float lr, float beta1, float beta2, float eps, float weight_decay, float ema_decay) -> ()");
   m.def("grad_norm(Tensor[] grads) -> Tensor");
 }
@@ -110,18 +134,23 @@ COSMOS_REGISTER_DEVICES(register_devices)
 
 }  // namespace
 
-void adamw_step(const AdamWState& s, const AdamWOptions& o, int64_t step, const Tensor& clip) {
-  require(step >= 1, "adamw_step: step counts from 1, got ", step);
+void adamw_step(const AdamWState& s, const AdamWOptions& o, const Tensor& clip) {
   check_state(s, clip);
   if (s.params.empty() || s.params[0].is_meta()) return;
-  if (use_reference(s.params[0])) return reference::adamw_step(s, o, step, clip);
+  if (use_reference(s.params[0])) return reference::adamw_step(s, o, clip);
+  const at::NoGradGuard no_grad;
+  // A skipped step does not count; the kernel reads the new count, so that no unit sees an old one.
+  at::_foreach_add_(s.step, clip.defined() ? clip.isfinite().to(at::kFloat).reshape({})
+                                           : at::ones({}, s.step[0].options()));
   std::vector<AdamWTensor> tensors;
   std::vector<Unit> units;
   for (std::size_t i = 0; i < s.params.size(); ++i) {
-    tensors.push_back({dtype_of("adamw_step", "params", s.params[i]), s.params[i].numel(),
-                       s.params[i].mutable_data_ptr(), s.grads[i].const_data_ptr(),
-                       s.exp_avg[i].mutable_data_ptr(), s.exp_avg_sq[i].mutable_data_ptr(),
-                       s.master.empty() ? nullptr : s.master[i].mutable_data_ptr(),
+    const bool wide_grad = is_wide(s.grads[i], accumulate_dtype(s.params[i]));
+    tensors.push_back({dtype_of("adamw_step", "params", s.params[i]), wide_grad,
+                       s.params[i].numel(), s.params[i].mutable_data_ptr(),
+                       s.grads[i].const_data_ptr(), s.exp_avg[i].mutable_data_ptr(),
+                       s.exp_avg_sq[i].mutable_data_ptr(), s.step[i].const_data_ptr<float>(),
+                       own_master(s, i) ? nullptr : s.master[i].mutable_data_ptr(),
                        s.ema.empty() ? nullptr : s.ema[i].mutable_data_ptr()});
     add_units(units, i, s.params[i].numel());
   }
@@ -132,9 +161,8 @@ void adamw_step(const AdamWState& s, const AdamWOptions& o, int64_t step, const 
       .unit_count = static_cast<int64_t>(units.size()),
       .clip = clip.defined() ? clip.const_data_ptr() : nullptr,
       .clip_is_double = clip.defined() && clip.scalar_type() == at::kDouble,
+      .lr = o.lr,
       .decay = 1 - o.lr * o.weight_decay,
-      .step_size = o.lr / (1 - std::pow(o.beta1, step)),
-      .correction = std::sqrt(1 - std::pow(o.beta2, step)),
       .beta1 = o.beta1,
       .beta2 = o.beta2,
       .eps = o.eps,

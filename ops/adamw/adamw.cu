@@ -23,16 +23,21 @@ using AdamWBatch = Batch<AdamWStep, AdamWTensor>;
 using SquareBatch = Batch<SquareSums, NormTensor>;
 static_assert(sizeof(AdamWBatch) <= 4096 && sizeof(SquareBatch) <= 4096);
 
-template <typename T>
-__device__ void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t begin, float clip) {
+struct BiasCorrection {
+  float step_size, second;
+};
+
+template <typename T, typename G>
+__device__ void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t begin, float clip,
+                            BiasCorrection bias) {
   const int64_t end = begin + kUnitElements < t.size ? begin + kUnitElements : t.size;
   T* param = static_cast<T*>(t.param);
-  const T* grad = static_cast<const T*>(t.grad);
+  const G* grad = static_cast<const G*>(t.grad);
   float* exp_avg = static_cast<float*>(t.exp_avg);
   float* exp_avg_sq = static_cast<float*>(t.exp_avg_sq);
   float* master = static_cast<float*>(t.master);
   float* ema = static_cast<float*>(t.ema);
-  const float decay = p.decay, step_size = p.step_size, correction = p.correction, eps = p.eps;
+  const float decay = p.decay, step_size = bias.step_size, correction = bias.second, eps = p.eps;
   const float beta2 = p.beta2, rest1 = 1 - p.beta1, rest2 = 1 - p.beta2, rate = 1 - p.ema_decay;
   constexpr int kVec = 4;
   const auto element = [&](float& w, float g, float& m, float& v) {
@@ -75,6 +80,15 @@ __device__ void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t be
     }
 }
 
+template <typename T>
+__device__ void update_unit_of(const AdamWStep& p, const AdamWTensor& t, int64_t begin, float clip,
+                               BiasCorrection bias) {
+  if (t.wide_grad)
+    update_unit<T, float>(p, t, begin, clip, bias);
+  else
+    update_unit<T, T>(p, t, begin, clip, bias);
+}
+
 __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWBatch batch) {
   const AdamWStep& p = batch.step;
   float clip = 1;
@@ -83,10 +97,16 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWBatch batch) {
                             : *static_cast<const float*>(p.clip);
   if (!isfinite(clip)) return;
   const AdamWTensor& t = batch.tensors[batch.tensor_of[blockIdx.x]];
+  // In double, because 1 - beta^t cancels; by one thread, because double is slow.
+  __shared__ BiasCorrection bias;
+  if (threadIdx.x == 0)
+    bias = {static_cast<float>(p.lr / (1 - pow(p.beta1, static_cast<double>(*t.step)))),
+            static_cast<float>(sqrt(1 - pow(p.beta2, static_cast<double>(*t.step))))};
+  __syncthreads();
   const int64_t begin = batch.unit_of[blockIdx.x] * kUnitElements;
-  if (t.dtype == DType::kFloat32) update_unit<float>(p, t, begin, clip);
-  if (t.dtype == DType::kBFloat16) update_unit<__nv_bfloat16>(p, t, begin, clip);
-  if (t.dtype == DType::kFloat16) update_unit<__half>(p, t, begin, clip);
+  if (t.dtype == DType::kFloat32) update_unit_of<float>(p, t, begin, clip, bias);
+  if (t.dtype == DType::kBFloat16) update_unit_of<__nv_bfloat16>(p, t, begin, clip, bias);
+  if (t.dtype == DType::kFloat16) update_unit_of<__half>(p, t, begin, clip, bias);
 }
 
 template <typename T>

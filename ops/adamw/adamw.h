@@ -4,21 +4,23 @@
 // masters, and a moving average of the weights folded in; and the gradient norm that clipping
 // needs.
 //
+//   t = step + 1 (updates so far, this one included)
 //   c = clip coefficient;  g = c * grad;  w = master if given, else param
 //   w   = w * (1 - lr * weight_decay)
 //   m   = m + (1 - beta1) * (g - m)
 //   v   = beta2 * v + (1 - beta2) * g²
-//   w   = w - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+//   w   = w - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 //   ema = ema + (1 - ema_decay) * (w - ema)
-//   param = w rounded to param's dtype
+//   param = w rounded to param's dtype;  step = t
 //
 // Where the coefficient is not finite (a NaN or infinite gradient norm) nothing is changed: the
 // step is skipped on the device, without the host having to look.
 //
-// params, grads: float32, bfloat16 or float16 (float64 on the CPU), each grad as its param, tensors
-// of different dtypes may be mixed; exp_avg, exp_avg_sq, master, ema: float32 (float64 for
-// float64). Every tensor is contiguous; params, moments, masters and averages are changed in place.
-// Memory is touched once: 28 bytes a parameter in float32, 28 with bf16 weights and float32 master.
+// params: float32, bfloat16 or float16 (float64 on the CPU), tensors of different dtypes may be
+// mixed; grads: as their param, or float32 (sums over micro-batches); exp_avg, exp_avg_sq, master,
+// ema: float32 (float64 for float64); step: one float32 number a param, on its device. Every tensor
+// is contiguous; all but the gradients are changed in place. Memory is touched once: 28 bytes a
+// parameter in float32, 28 with bf16 weights and gradients and float32 master.
 // Same bits on every run and for any number of threads; within an ulp of
 // torch.optim.AdamW(fused=True). Source: AdamW (Loshchilov & Hutter, ICLR 2019).
 //
@@ -41,15 +43,15 @@ struct AdamWOptions {
   double ema_decay = 0;  ///< used where `ema` is given
 };
 
-/// What a step changes. master and ema are empty, or as long as params.
+/// What a step changes. master and ema are empty, or as long as params; a float32 param may be its
+/// own master.
 struct AdamWState {
-  std::vector<at::Tensor> params, grads, exp_avg, exp_avg_sq, master, ema;
+  std::vector<at::Tensor> params, grads, exp_avg, exp_avg_sq, step, master, ema;
 };
 
-/// One step. `step` counts from 1. `clip` is a one-element tensor of the accumulate type on the
-/// same device, or undefined for no clipping.
-void adamw_step(const AdamWState& state, const AdamWOptions& options, int64_t step,
-                const at::Tensor& clip = {});
+/// One step. `clip` is a one-element tensor of the accumulate type on the same device, or undefined
+/// for no clipping.
+void adamw_step(const AdamWState& state, const AdamWOptions& options, const at::Tensor& clip = {});
 
 /// sqrt of the sum of squares over all tensors (L2 norm of the whole gradient), a float32 scalar
 /// (float64 when all are float64) on their device. Undefined tensors are skipped; an empty list has
@@ -61,8 +63,7 @@ at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm);
 
 /// The definition, operation by operation.
 namespace reference {
-void adamw_step(const AdamWState& state, const AdamWOptions& options, int64_t step,
-                const at::Tensor& clip = {});
+void adamw_step(const AdamWState& state, const AdamWOptions& options, const at::Tensor& clip = {});
 at::Tensor grad_norm(const std::vector<at::Tensor>& grads);
 }  // namespace reference
 

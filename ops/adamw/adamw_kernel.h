@@ -14,13 +14,15 @@ inline constexpr int64_t kUnitElements = 1 << 15;
 
 struct AdamWTensor {
   DType dtype;
+  bool wide_grad;  ///< grad is of the accumulate type, not of dtype
   int64_t size;
   void* param;
   const void* grad;
   void* exp_avg;
   void* exp_avg_sq;
-  void* master;  ///< or null
-  void* ema;     ///< or null
+  const float* step;  ///< updates so far, this one included
+  void* master;       ///< or null
+  void* ema;          ///< or null
 };
 
 /// Elements [begin, begin + kUnitElements) of one tensor, or up to its end.
@@ -35,9 +37,8 @@ struct AdamWStep {
   int64_t tensor_count, unit_count;
   const void* clip;  ///< one number of the accumulate type, or null
   bool clip_is_double;
-  double decay;       ///< 1 - lr * weight_decay
-  double step_size;   ///< lr / (1 - beta1^step)
-  double correction;  ///< sqrt(1 - beta2^step)
+  double lr;
+  double decay;  ///< 1 - lr * weight_decay
   double beta1, beta2, eps, ema_decay;
 };
 

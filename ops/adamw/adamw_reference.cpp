@@ -1,21 +1,22 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/pow.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
-#include <cmath>
 
 #include "ops/adamw/adamw.h"
 #include "ops/core/check.h"
 
 namespace cosmos::ops::reference {
 
-void adamw_step(const AdamWState& s, const AdamWOptions& o, int64_t step, const at::Tensor& clip) {
+void adamw_step(const AdamWState& s, const AdamWOptions& o, const at::Tensor& clip) {
   const at::NoGradGuard no_grad;
-  const double step_size = o.lr / (1 - std::pow(o.beta1, step));
-  const double correction = std::sqrt(1 - std::pow(o.beta2, step));
   for (std::size_t i = 0; i < s.params.size(); ++i) {
     const at::Tensor& p = s.params[i];
     const at::ScalarType wide = accumulate_dtype(p);
+    const at::Tensor t = s.step[i].to(at::kDouble) + 1;
+    const at::Tensor step_size = o.lr / (1 - at::pow(o.beta1, t));
+    const at::Tensor correction = (1 - at::pow(o.beta2, t)).sqrt();
     at::Tensor g = s.grads[i].to(wide);
     if (clip.defined()) g = g * clip.to(wide);
     at::Tensor m = s.exp_avg[i] + (g - s.exp_avg[i]) * (1 - o.beta1);
@@ -31,6 +32,7 @@ void adamw_step(const AdamWState& s, const AdamWOptions& o, int64_t step, const 
     assign(s.exp_avg[i], m);
     assign(s.exp_avg_sq[i], v);
     assign(p, w);
+    assign(s.step[i], t);
   }
 }
 

@@ -8,16 +8,18 @@
 namespace cosmos::ops::COSMOS_ISA {
 namespace {
 
-template <typename T, bool kMaster, bool kEma>
+template <typename T, typename G, bool kMaster, bool kEma>
 void update(const AdamWStep& p, const AdamWTensor& t, int64_t begin, int64_t count, double clip) {
   using A = Acc<T>;
   T* param = static_cast<T*>(t.param) + begin;
-  const T* grad = static_cast<const T*>(t.grad) + begin;
+  const G* grad = static_cast<const G*>(t.grad) + begin;
   A* m = static_cast<A*>(t.exp_avg) + begin;
   A* v = static_cast<A*>(t.exp_avg_sq) + begin;
   A* master = kMaster ? static_cast<A*>(t.master) + begin : nullptr;
   A* ema = kEma ? static_cast<A*>(t.ema) + begin : nullptr;
-  const A c = clip, decay = p.decay, step_size = p.step_size, correction = p.correction;
+  const A step_size = p.lr / (1 - std::pow(p.beta1, double(*t.step)));
+  const A correction = std::sqrt(1 - std::pow(p.beta2, double(*t.step)));
+  const A c = clip, decay = p.decay;
   const A one_minus_beta1 = 1 - p.beta1, beta2 = p.beta2, one_minus_beta2 = 1 - p.beta2;
   const A eps = p.eps, ema_rate = 1 - p.ema_decay;
 #pragma omp simd
@@ -35,6 +37,17 @@ void update(const AdamWStep& p, const AdamWTensor& t, int64_t begin, int64_t cou
   }
 }
 
+template <typename T, typename G>
+void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t begin, double clip) {
+  const int64_t count = std::min(kUnitElements, t.size - begin);
+  if (t.master)
+    t.ema ? update<T, G, true, true>(p, t, begin, count, clip)
+          : update<T, G, true, false>(p, t, begin, count, clip);
+  else
+    t.ema ? update<T, G, false, true>(p, t, begin, count, clip)
+          : update<T, G, false, false>(p, t, begin, count, clip);
+}
+
 }  // namespace
 
 void adamw_step(const AdamWStep& p, int64_t begin, int64_t end) {
@@ -45,15 +58,10 @@ void adamw_step(const AdamWStep& p, int64_t begin, int64_t end) {
   if (!std::isfinite(clip)) return;
   for (int64_t u = begin; u < end; ++u) {
     const AdamWTensor& t = p.tensors[p.units[u].tensor];
-    const int64_t first = p.units[u].begin, count = std::min(kUnitElements, t.size - first);
     visit_dtype(t.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      if (t.master)
-        t.ema ? update<T, true, true>(p, t, first, count, clip)
-              : update<T, true, false>(p, t, first, count, clip);
-      else
-        t.ema ? update<T, false, true>(p, t, first, count, clip)
-              : update<T, false, false>(p, t, first, count, clip);
+      t.wide_grad ? update_unit<T, Acc<T>>(p, t, p.units[u].begin, clip)
+                  : update_unit<T, T>(p, t, p.units[u].begin, clip);
     });
   }
 }

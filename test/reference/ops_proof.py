@@ -98,8 +98,9 @@ def check_adamw():
     optimizer = torch.optim.AdamW(twin, lr=1e-2, weight_decay=0.1, fused=True)
     first = [torch.zeros_like(p) for p in params]
     second = [torch.zeros_like(p) for p in params]
+    steps = [torch.zeros(()) for p in params]
     worst = 0
-    for step in range(1, 6):
+    for _ in range(5):
         grads = [torch.randn_like(p) for p in params]
         for p, g in zip(twin, grads):
             p.grad = g.clone()
@@ -109,7 +110,7 @@ def check_adamw():
         worst = max(worst, abs(ours / norm - 1).item())
         with torch.no_grad():
             clip = torch.clamp(1.0 / (ours + 1e-6), max=1.0)
-            ops.adamw_step_([p.data for p in params], grads, first, second, [], [], clip, step,
+            ops.adamw_step_([p.data for p in params], grads, first, second, steps, [], [], clip,
                             1e-2, 0.9, 0.999, 1e-8, 0.1, 0.0)
     check("grad_norm", worst < 1e-6, f"relative {worst:.1e}")
     error = max((p - q).abs().max().item() for p, q in zip(params, twin))

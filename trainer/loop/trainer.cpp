@@ -94,7 +94,6 @@ Trainer::StepResult Trainer::train_step() {
   result.loss = loss.item<double>();
   result.grad_norm = norm.item<double>();
   check_finite(result, batches);
-  if (ema_) ema_->update(step_);
   ++step_;
   result.seconds = seconds_since(begin);
   return result;
@@ -122,7 +121,8 @@ Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result
 }
 
 Tensor Trainer::optimizer_step(double lr, const Tensor& loss) {
-  return optimizer_->step(lr, config_.trainer.clip_norm, loss);
+  return optimizer_->step(lr, config_.trainer.clip_norm, loss,
+                          ema_ ? ema_->next(step_) : Average{});
 }
 
 void Trainer::check_finite(const StepResult& result, const std::vector<Batch>& batches) const {

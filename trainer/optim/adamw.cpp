@@ -1,7 +1,9 @@
 #include "trainer/optim/adamw.h"
 
+#include <limits>
 #include <unordered_set>
 
+#include "ops/adamw/adamw.h"
 #include "trainer/optim/copy_tensors.h"
 
 namespace cosmos::trainer {
@@ -45,45 +47,44 @@ void AdamW::collect_gradients() {
   }
 }
 
-Tensor AdamW::step(double lr, double clip_norm, const Tensor& loss) {
+Tensor AdamW::step(double lr, double clip_norm, const Tensor& loss, const Average& average) {
   torch::NoGradGuard no_grad;
-  std::vector<const Slot*> decayed, plain;
   Tensors grads;
-  for (const Slot& slot : slots_) {
-    if (!slot.master.grad().defined()) continue;
-    (slot.decay ? decayed : plain).push_back(&slot);
-    grads.push_back(slot.master.grad());
-  }
+  for (const Slot& slot : slots_)
+    if (slot.master.grad().defined()) grads.push_back(slot.master.grad());
   require(!grads.empty(),
           "optimizer: no parameter received a gradient; does the loss depend on the ",
           "model's trainable parameters?");
-  const Tensor norm = torch::stack(at::_foreach_norm(grads, 2)).norm();
-  // The update divides gradients by `scale` and is skipped where `skip` is 1, both on the device.
-  const Tensor scale = clip_norm > 0 ? (norm / clip_norm).clamp_min(1.0) : torch::ones_like(norm);
-  const Tensor skip = torch::isfinite(norm + loss).logical_not().to(torch::kFloat32);
-  update(decayed, lr, config_.weight_decay, scale, skip);
-  update(plain, lr, 0, scale, skip);
-  publish();
+  const Tensor norm = ops::grad_norm(grads);
+  // NaN, with which nothing is updated, where the norm or the loss is not finite.
+  const double never = std::numeric_limits<float>::max();
+  const Tensor clip = ops::clip_coefficient(norm, clip_norm > 0 ? clip_norm : never) + 0 * loss;
+  update(true, lr, clip, average);
+  update(false, lr, clip, average);
   for (Slot& slot : slots_) slot.master.mutable_grad().reset();
   return norm;
 }
 
-void AdamW::update(const std::vector<const Slot*>& slots, double lr, double weight_decay,
-                   const Tensor& scale, const Tensor& skip) const {
-  if (slots.empty()) return;
-  Tensors masters, grads, exp_avgs, exp_avg_sqs, steps;
-  for (const Slot* slot : slots) {
-    masters.push_back(slot->master);
-    grads.push_back(slot->master.grad());
-    exp_avgs.push_back(slot->exp_avg);
-    exp_avg_sqs.push_back(slot->exp_avg_sq);
-    steps.push_back(slot->step);
+void AdamW::update(bool decay, double lr, const Tensor& clip, const Average& average) const {
+  ops::AdamWState state;
+  for (const Slot& slot : slots_) {
+    if (slot.decay != decay || !slot.master.grad().defined()) continue;
+    state.params.push_back(slot.param);
+    state.grads.push_back(slot.master.grad().contiguous());
+    state.exp_avg.push_back(slot.exp_avg);
+    state.exp_avg_sq.push_back(slot.exp_avg_sq);
+    state.step.push_back(slot.step);
+    state.master.push_back(slot.master);
+    if (average.weights) state.ema.push_back(average.weights->at(slot.name));
   }
-  at::_foreach_add_(steps, 1);
-  at::_fused_adamw_(masters, grads, exp_avgs, exp_avg_sqs, {}, steps, lr, config_.betas[0],
-                    config_.betas[1], weight_decay, config_.eps, /*amsgrad=*/false,
-                    /*maximize=*/false, scale, skip);
-  at::_foreach_sub_(steps, Tensors(steps.size(), skip));
+  ops::adamw_step(state,
+                  {.lr = lr,
+                   .beta1 = config_.betas[0],
+                   .beta2 = config_.betas[1],
+                   .eps = config_.eps,
+                   .weight_decay = decay ? config_.weight_decay : 0,
+                   .ema_decay = average.decay},
+                  clip);
 }
 
 void AdamW::publish() {

@@ -17,6 +17,12 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 /// Parameters that require grad, each once: a tied weight appears under its first name.
 NamedTensors trainable_parameters(const torch::nn::Module& module);
 
+/// Weights that follow the updated ones: average += (1 - decay) * (weight - average).
+struct Average {
+  const TensorMap* weights = nullptr;  ///< float32, by parameter name; null: none
+  double decay = 0;
+};
+
 class AdamW {
  public:
   AdamW(const NamedTensors& parameters, OptimizerConfig config);
@@ -28,8 +34,8 @@ class AdamW {
   /// One update with learning rate `lr`. Gradients are scaled to a global norm of at most
   /// `clip_norm` (0 = never). Parameters without gradient stay as they are. When the norm or `loss`
   /// is not finite nothing changes. Returns the norm before clipping, a scalar tensor on the
-  /// parameters' device, and drops the gradients.
-  Tensor step(double lr, double clip_norm, const Tensor& loss);
+  /// parameters' device, and drops the gradients. `average` follows in the same pass.
+  Tensor step(double lr, double clip_norm, const Tensor& loss, const Average& average = {});
 
   /// What the optimiser updates: the parameter itself, or its float32 master.
   NamedTensors masters() const;
@@ -51,8 +57,8 @@ class AdamW {
     Tensor step;        ///< updates so far, a float32 scalar
     bool decay;
   };
-  void update(const std::vector<const Slot*>& slots, double lr, double weight_decay,
-              const Tensor& scale, const Tensor& skip) const;
+  /// One pass over the parameters that decay, or over the others.
+  void update(bool decay, double lr, const Tensor& clip, const Average& average) const;
 
   OptimizerConfig config_;
   std::vector<Slot> slots_;

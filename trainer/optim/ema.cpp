@@ -27,16 +27,6 @@ Ema::Ema(EmaConfig config, NamedTensors masters, NamedTensors parameters)
   for (const auto& [name, master] : masters_) averages_[name] = master.detach().clone();
 }
 
-void Ema::update(int64_t step) {
-  torch::NoGradGuard no_grad;
-  Tensors averages, values;
-  for (const auto& [name, master] : masters_) {
-    averages.push_back(averages_.at(name));
-    values.push_back(master.detach());
-  }
-  at::_foreach_lerp_(averages, values, 1 - ema_beta(config_, step));
-}
-
 void Ema::restart() {
   torch::NoGradGuard no_grad;
   for (const auto& [name, master] : masters_) averages_.at(name).copy_(master);

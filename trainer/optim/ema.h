@@ -21,7 +21,8 @@ class Ema {
   /// `masters`: AdamW::masters(); `parameters`: the model's, in the same order.
   Ema(EmaConfig config, NamedTensors masters, NamedTensors parameters);
 
-  void update(int64_t step);
+  /// What AdamW::step is given at `step`, to bring the averages forward.
+  Average next(int64_t step) const { return {&averages_, ema_beta(config_, step)}; }
   /// Averages become the present weights.
   void restart();
   /// The averages by parameter name.
