@@ -86,14 +86,16 @@ existing_libtorch() {
   done
 }
 
+# What a glibc of 2.28 or newer runs.
+PLATFORMS=(--platform manylinux2014_x86_64)
+for minor in $(seq 17 28); do PLATFORMS+=(--platform "manylinux_2_${minor}_x86_64"); done
+
 # fetch_wheel NAME==VERSION: prints the path of the verified wheel under .deps/wheels.
 fetch_wheel() {
   local report url hash file
   report=$(python3 -m pip install --dry-run --quiet --ignore-installed --no-deps \
     --only-binary=:all: --implementation cp --python-version 3.11 \
-    --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 \
-    --platform manylinux_2_27_x86_64 --platform manylinux2014_x86_64 \
-    --platform manylinux_2_17_x86_64 --target "$DEPS/none" --report - "$1" 2>/dev/null) ||
+    "${PLATFORMS[@]}" --target "$DEPS/none" --report - "$1" 2>/dev/null) ||
     die "the package index does not answer for $1 (is pip configured? try: python3 -m pip download --no-deps $1)"
   read -r url hash < <(python3 -c '
 import json, sys
@@ -137,7 +139,8 @@ get_libtorch() {
   local wheels=("${CPU_WHEELS[@]}") name
   [ $half = cuda ] && wheels+=("${CUDA_WHEELS[@]}")
   for name in "${wheels[@]}"; do
-    unzip -qo "$(fetch_wheel "$name")" 'nvidia/*/lib/*' -d "$DEPS"
+    wheel=$(fetch_wheel "$name")
+    unzip -qo "$wheel" 'nvidia/*/lib/*' -d "$DEPS"
   done
   has_libtorch "$DEPS/torch" || die "the torch wheel did not hold what was expected"
   touch "$DEPS/.complete-$half"

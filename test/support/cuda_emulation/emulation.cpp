@@ -5,8 +5,38 @@
 
 #include "cuda_runtime.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define COSMOS_ASAN_FIBERS
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define COSMOS_ASAN_FIBERS
+#endif
+#endif
+#ifdef COSMOS_ASAN_FIBERS
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace cuda_emulation {
 namespace {
+
+/// A stack that fibers run on, as AddressSanitizer wants to know of it. It has to be told of every
+/// switch between stacks; without it these do nothing.
+struct Stack {
+  const void* bottom = nullptr;
+  std::size_t size = 0;
+};
+
+#ifdef COSMOS_ASAN_FIBERS
+void leaving_for(void** kept, Stack to) {
+  __sanitizer_start_switch_fiber(kept, to.bottom, to.size);
+}
+void arrived(void* kept, Stack* from) {
+  __sanitizer_finish_switch_fiber(kept, &from->bottom, &from->size);
+}
+#else
+void leaving_for(void**, Stack) {}
+void arrived(void*, Stack*) {}
+#endif
 
 constexpr int kWarp = 32;
 constexpr std::size_t kStack = 256 * 1024;
@@ -23,27 +53,37 @@ struct Fiber {
 struct Block {
   std::vector<Fiber> fibers;
   ucontext_t scheduler;
+  Stack scheduler_stack;
   const std::function<void()>* thread = nullptr;
   int current = 0;
 };
 Block block;
 
 void start() {
+  arrived(nullptr, &block.scheduler_stack);
   (*block.thread)();
   block.fibers[block.current].state = State::kDone;
+  leaving_for(nullptr, block.scheduler_stack);  // for good
 }
 
 /// Back to the scheduler until it resumes this fiber.
 void wait_as(State state) {
   const int self = block.current;
   block.fibers[self].state = state;
+  void* kept = nullptr;
+  leaving_for(&kept, block.scheduler_stack);
   swapcontext(&block.fibers[self].context, &block.scheduler);
+  arrived(kept, &block.scheduler_stack);
 }
 
 void resume(int i) {
   block.current = i;
   threadIdx = dim3(static_cast<unsigned>(i));
+  void* kept = nullptr;
+  Stack fiber;
+  leaving_for(&kept, {block.fibers[i].stack.get(), kStack});
   swapcontext(&block.scheduler, &block.fibers[i].context);
+  arrived(kept, &fiber);
 }
 
 /// Runs the lanes [begin, end) until all are done or all are at a block barrier.
@@ -79,7 +119,7 @@ void run_block(int threads) {
       all = warp;
     }
     if (all == State::kDone) return;
-    for (Fiber& fiber : block.fibers) fiber.state = State::kReady;
+    for (int i = 0; i < threads; ++i) block.fibers[i].state = State::kReady;
   }
 }
 
@@ -101,8 +141,9 @@ void run(dim3 grid, int threads, const std::function<void()>& thread) {
   if (threads % kWarp != 0 || threads > 1024 || threads <= 0)
     throw std::runtime_error("CUDA emulation: blocks are 1 to 32 whole warps, got " +
                              std::to_string(threads) + " threads");
-  block.fibers.clear();
-  block.fibers.resize(static_cast<std::size_t>(threads));
+  // Stacks are kept for the next kernel: making hundreds is most of a small kernel's time.
+  if (block.fibers.size() < static_cast<std::size_t>(threads))
+    block.fibers.resize(static_cast<std::size_t>(threads));
   block.thread = &thread;
   gridDim = grid;
   blockDim = dim3(static_cast<unsigned>(threads));
