@@ -63,6 +63,7 @@ class TrainingStep {
       state_.params.push_back(p);
       state_.exp_avg.push_back(torch::zeros_like(p));
       state_.exp_avg_sq.push_back(torch::zeros_like(p));
+      state_.step.push_back(torch::zeros({}));
     }
     inputs_.hidden_states = torch::randn({1, kChannels, kFrames, kHeight, kWidth});
     inputs_.encoder_hidden_states = torch::randn({1, kText, kTextDim});
@@ -79,7 +80,7 @@ class TrainingStep {
     state_.grads.clear();
     for (const Tensor& p : state_.params) state_.grads.push_back(p.grad());
     const Tensor clip = ops::clip_coefficient(ops::grad_norm(state_.grads), kClip);
-    ops::adamw_step(state_, {.lr = 1e-4}, ++step_, clip);
+    ops::adamw_step(state_, {.lr = 1e-4}, clip);
     for (Tensor& p : state_.params) p.mutable_grad().reset();
     return loss.item<double>();
   }
@@ -89,7 +90,6 @@ class TrainingStep {
   ops::AdamWState state_;
   DitInputs inputs_;
   Tensor target_;
-  int64_t step_ = 0;
 };
 
 /// Every product and attention that TrainingStep makes, forward and backward, on tensors of its

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Times the DiT's training step against diffusers' on the same CPU, threads and shapes, in alternating
-# pairs, and their floor beside both.
+# Times the DiT's training step against diffusers', eager and through torch.compile, on the same CPU,
+# threads and shapes, in alternating pairs, and their floor beside them.
 #
 #   tools/bench/dit_step.sh [--pairs N] [--steps N] [--out FILE.json] [--page FILE.md]
 #
 # Prints one JSON object; writes docs/benchmarks/dit_step.{json,md} unless told otherwise.
 # The peer needs Python with torch 2.11.0 and diffusers 0.42.1: COSMOS_PEER_PYTHON names one, otherwise
-# a virtual environment is made under .deps/peer. About 15 minutes on 2 cores; let nothing else run.
+# a virtual environment is made under .deps/peer. About 20 minutes on 2 cores; let nothing else run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -51,6 +51,7 @@ for _ in $(seq "$pairs"); do
   for timestep in clip frame; do
     run "$ours" --what step --timestep "$timestep" --steps "$steps"
     run "$python" tools/bench/dit_step_peer.py --timestep "$timestep" --steps "$steps"
+    run "$python" tools/bench/dit_step_peer.py --timestep "$timestep" --steps "$steps" --compile
     run "$ours" --what floor --timestep "$timestep" --steps "$steps"
   done
 done

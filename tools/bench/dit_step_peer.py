@@ -1,4 +1,4 @@
-"""The public class' training step, timed: diffusers CosmosTransformer3DModel, eager, fused AdamW.
+"""The public class' training step, timed: diffusers CosmosTransformer3DModel, eager or compiled, fused AdamW.
 
 The peer of bench-dit-step; prints one JSON object with the same fields. Run by dit_step.sh.
 """
@@ -22,6 +22,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--timestep", choices=["clip", "frame"], default="clip")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--compile", action="store_true", help="through torch.compile")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
 
@@ -33,6 +34,8 @@ def main():
     model = diffusers.CosmosTransformer3DModel(
         in_channels=16, out_channels=16, num_attention_heads=8, attention_head_dim=64,
         num_layers=8, text_embed_dim=1024, adaln_lora_dim=256, extra_pos_embed_type=None)
+    if args.compile:
+        model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     latents = torch.randn(1, 16, 4, 24, 40)
     text = torch.randn(1, 64, 1024)
@@ -40,7 +43,8 @@ def main():
     padding_mask = torch.zeros(1, 1, 24, 40)
     target = torch.randn_like(latents)
 
-    result = {"what": "diffusers", "timestep": args.timestep, "step_s": [], "loss": [],
+    result = {"what": "compiled" if args.compile else "diffusers",
+              "timestep": args.timestep, "step_s": [], "loss": [],
               "first_step_begins_s": process_age(), "threads": torch.get_num_threads(),
               "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__}}
     for _ in range(args.steps):
