@@ -1,6 +1,7 @@
 #include "ops/rms_norm/rms_norm_driver.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 
 #include "ops/core/check.h"
 #include "ops/core/isa.h"
@@ -17,7 +18,8 @@ COSMOS_SIMD_KERNEL(segment_reduce, SegmentReduce)
 namespace cosmos::ops::driver {
 namespace {
 
-HeadShape head_shape(const at::Tensor& x) {
+HeadShape head_shape(const at::Tensor& x, const std::optional<at::Tensor>& table,
+                     bool interleaved) {
   require(x.dim() == 4, "rms_norm: x: expected [B, L, heads, d], got ", x.sizes());
   HeadShape shape;
   shape.dtype = dtype_of("rms_norm", "x", x);
@@ -25,6 +27,11 @@ HeadShape head_shape(const at::Tensor& x) {
   shape.length = x.size(1);
   shape.heads = x.size(2);
   shape.dim = x.size(3);
+  if (table) {
+    shape.rotation = interleaved ? Rotation::kInterleaved : Rotation::kHalves;
+    shape.pairs = table->size(-1);
+    shape.table_batch_stride = table->dim() == 3 ? shape.length * shape.pairs : 0;
+  }
   // About 256 rows a partial sum, whatever the number of heads.
   shape.chunk_tokens = 1 + 255 / (shape.heads > 0 ? shape.heads : 1);
   return shape;
@@ -42,16 +49,20 @@ const void* pointer(const at::Tensor& x) {
 
 }  // namespace
 
-at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight,
+at::Tensor rms_norm_forward(const at::Tensor& x, const std::optional<at::Tensor>& weight,
                             const std::optional<at::Tensor>& cos,
-                            const std::optional<at::Tensor>& sin, double eps) {
+                            const std::optional<at::Tensor>& sin, double eps, bool interleaved) {
   if (x.is_meta()) return at::empty_symint(x.sym_sizes(), x.options());
   RmsNormForward p{};
   at::Tensor x_rows;
-  p.shape = head_shape(x);
+  p.shape = head_shape(x, cos, interleaved);
   const at::Tensor out = at::empty(x.sizes(), x.options());
   p.x = head_view(x, x_rows);
-  p.weight = pointer(weight);
+  // Ones keep the kernels at one loop; a head of them stays in registers or L1.
+  const at::Tensor factor =
+      weight ? *weight : at::ones({p.shape.dim}, x.options().dtype(accumulate_dtype(x)));
+  p.norm = weight.has_value();
+  p.weight = pointer(factor);
   p.cos = cos ? pointer(*cos) : nullptr;
   p.sin = sin ? pointer(*sin) : nullptr;
   p.eps = eps;
@@ -66,7 +77,8 @@ std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, con
                                                      const at::Tensor& weight,
                                                      const std::optional<at::Tensor>& cos,
                                                      const std::optional<at::Tensor>& sin,
-                                                     double eps, bool weight_grad) {
+                                                     double eps, bool interleaved,
+                                                     bool weight_grad) {
   check_same("rms_norm_backward", "x", x, "grad", grad);
   if (x.is_meta())
     return {at::empty_symint(x.sym_sizes(), x.options()),
@@ -74,7 +86,7 @@ std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, con
                         : at::empty({0}, weight.options())};
   RmsNormBackward p{};
   at::Tensor x_rows, grad_rows;
-  p.shape = head_shape(x);
+  p.shape = head_shape(x, cos, interleaved);
   const int64_t tokens = x.numel() > 0 ? p.shape.batch * p.shape.length : 0;
   const int64_t chunks = (tokens + p.shape.chunk_tokens - 1) / p.shape.chunk_tokens;
   const at::Tensor grad_x = at::empty(x.sizes(), x.options());

@@ -1,7 +1,7 @@
 #pragma once
 
 // Shapes and buffers of rms_norm.h, below autograd. x: [B, L, heads, d]; weight [d] and tables [L,
-// d/2] already in the accumulate type.
+// pairs] or [B, L, pairs] already in the accumulate type and contiguous.
 
 #include <ATen/core/Tensor.h>
 #include <optional>
@@ -9,15 +9,17 @@
 
 namespace cosmos::ops::driver {
 
-at::Tensor rms_norm_forward(const at::Tensor& x, const at::Tensor& weight,
+/// Without weight nothing is normed: rotation alone.
+at::Tensor rms_norm_forward(const at::Tensor& x, const std::optional<at::Tensor>& weight,
                             const std::optional<at::Tensor>& cos,
-                            const std::optional<at::Tensor>& sin, double eps);
+                            const std::optional<at::Tensor>& sin, double eps, bool interleaved);
 
 /// {grad of x, grad of weight ([0] when `weight_grad` is false)}.
 std::tuple<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& grad, const at::Tensor& x,
                                                      const at::Tensor& weight,
                                                      const std::optional<at::Tensor>& cos,
                                                      const std::optional<at::Tensor>& sin,
-                                                     double eps, bool weight_grad);
+                                                     double eps, bool interleaved,
+                                                     bool weight_grad);
 
 }  // namespace cosmos::ops::driver

@@ -15,17 +15,24 @@ struct HeadView {
   int64_t batch_stride = 0, token_stride = 0, head_stride = 0;
 };
 
+/// Which numbers of a head make pair i: none, (i, i + pairs) or (2 i, 2 i + 1).
+enum class Rotation : int { kNone, kHalves, kInterleaved };
+
 struct HeadShape {
   DType dtype = DType::kFloat32;
+  Rotation rotation = Rotation::kNone;
   int64_t batch = 0, length = 0, heads = 0, dim = 0;
-  int64_t chunk_tokens = 1;  ///< tokens (of batch * length) of one partial weight gradient
+  int64_t pairs = 0;               ///< columns of the tables; numbers from 2 * pairs on stay
+  int64_t table_batch_stride = 0;  ///< elements; 0: all samples share the tables
+  int64_t chunk_tokens = 1;        ///< tokens (of batch * length) of one partial weight gradient
 };
 
 struct RmsNormForward {
   HeadShape shape;
   HeadView x;
+  bool norm;           ///< false: rotation alone, the weight is ones
   const void* weight;  ///< [dim], accumulate type
-  const void* cos;     ///< [length, dim / 2], accumulate type; null: no rotation
+  const void* cos;     ///< [length, pairs] or one for each sample, accumulate type
   const void* sin;
   double eps;
   void* out;  ///< [batch, length, heads, dim], contiguous

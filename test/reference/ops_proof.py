@@ -37,6 +37,17 @@ def rms_norm_rope(x, weight, cos, sin):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
+def rope(x, cos, sin, interleaved):
+    """Rotation of the first 2 * pairs numbers of every head; cos, sin: [(B,) L, pairs]."""
+    pairs = cos.shape[-1]
+    turned, rest = x[..., :2 * pairs], x[..., 2 * pairs:]
+    a, b = (turned[..., 0::2], turned[..., 1::2]) if interleaved else turned.chunk(2, -1)
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    a, b = a * cos - b * sin, b * cos + a * sin
+    turned = torch.stack([a, b], -1).flatten(-2) if interleaved else torch.cat([a, b], -1)
+    return torch.cat([turned, rest], -1)
+
+
 def leaf(*shape, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype, requires_grad=True)
 
@@ -46,7 +57,7 @@ def cases(dtype):
     def make(*shape):
         return leaf(*shape, dtype=dtype)
 
-    angle = torch.randn(5, 4, dtype=dtype)
+    angle, angles = torch.randn(5, 4, dtype=dtype), torch.randn(2, 5, 3, dtype=dtype)
     return {
         "adaln": (lambda *t: ops.adaln(*t, EPS), adaln, (make(2, 3, 5, 8), make(2, 3, 1, 8), make(2, 3, 1, 8))),
         "adaln, shared by samples": (lambda *t: ops.adaln(*t, EPS), adaln,
@@ -60,6 +71,13 @@ def cases(dtype):
         "rms_norm": (lambda *t: ops.rms_norm(*t, EPS), rms_norm, (make(3, 5, 7), make(7))),
         "rms_norm_rope": (lambda *t: ops.rms_norm_rope(*t, EPS), rms_norm_rope,
                           (make(2, 5, 3, 8), make(8), angle.cos(), angle.sin())),
+        "rms_norm_rope, per sample, partial, interleaved": (
+            lambda *t: ops.rms_norm_rope(*t, EPS, True),
+            lambda x, w, c, s: rope(rms_norm(x, w), c, s, True),
+            (make(2, 5, 3, 8), make(8), angles.cos(), angles.sin())),
+        "rms_norm_rope, no weight": (
+            lambda x, c, s: ops.rms_norm_rope(x, None, c, s),
+            lambda x, c, s: rope(x, c, s, False), (make(2, 5, 3, 8), angles.cos(), angles.sin())),
     }
 
 
@@ -85,6 +103,10 @@ def check_gradients():
 def check_opcheck():
     for name, (_, _, inputs) in cases(torch.float32).items():
         operator, extra = operator_of(name)
+        if "no weight" in name:
+            inputs = (inputs[0], None) + inputs[1:]
+        if "interleaved" in name:
+            extra += (True,)
         try:
             torch.library.opcheck(operator, inputs + extra)
             check(f"{name}: opcheck", True)
@@ -118,6 +140,50 @@ def check_adamw():
           f"largest difference {error:.1e}")
 
 
+def check_shard_copy():
+    """Three ranks, uneven rows: every copy against chunk and cat, then opcheck."""
+    world, ranks = 3, range(3)
+    full = [torch.randn(7, 3), torch.randn(5), torch.randn(2, 2, 2), torch.randn(6, 4).t()]
+    sizes = [-(-x.shape[0] // world) * x[0].numel() for x in full]
+
+    def shard(x, rank):
+        rows = -(-x.shape[0] // world)
+        return x[rank * rows:(rank + 1) * rows]
+
+    def row(rank):
+        return torch.cat([F.pad(shard(x, rank).flatten(), (0, n - shard(x, rank).numel()))
+                          for x, n in zip(full, sizes)])
+
+    want = torch.stack([row(rank) for rank in ranks])
+    chunked = torch.empty_like(want)
+    ops.reduce_scatter_copy_in(full, chunked)
+    check("reduce_scatter_copy_in", torch.equal(chunked, want))
+    gathered = torch.empty_like(want, dtype=torch.bfloat16)
+    for rank in ranks:
+        ops.all_gather_copy_in([shard(x, rank) for x in full], sizes, rank, gathered)
+    check("all_gather_copy_in", torch.equal(gathered, want.bfloat16()))
+    outs = [torch.empty(x.shape) for x in full]
+    ops.all_gather_copy_out(gathered, outs)
+    check("all_gather_copy_out",
+          all(torch.equal(out, x.bfloat16().float()) for out, x in zip(outs, full)))
+    shards = [torch.ones_like(shard(x, 2), memory_format=torch.contiguous_format) for x in full]
+    ops.reduce_scatter_copy_out(want[2], sizes, shards, 0.5, True)
+    check("reduce_scatter_copy_out",
+          all(torch.equal(s, 1 + shard(x, 2) / 2) for s, x in zip(shards, full)))
+    calls = {
+        "all_gather_copy_in": ([shard(x, 0) for x in full], sizes, 0, gathered),
+        "all_gather_copy_out": (gathered, outs),
+        "reduce_scatter_copy_in": (full, chunked),
+        "reduce_scatter_copy_out": (want[2], sizes, shards, 0.5, True),
+    }
+    for name, arguments in calls.items():
+        try:
+            torch.library.opcheck(getattr(ops, name).default, arguments)
+            check(f"{name}: opcheck", True)
+        except Exception as error:  # noqa: BLE001: whatever opcheck found is the finding
+            check(f"{name}: opcheck", False, str(error).strip().splitlines()[0])
+
+
 def main():
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {LIBRARY}")
@@ -125,6 +191,7 @@ def main():
     check_gradients()
     check_opcheck()
     check_adamw()
+    check_shard_copy()
     print(f"{failures} failed")
     return failures > 0
 

@@ -1,8 +1,10 @@
 // bench-ops: the operators' case lists, timed. For each case: forward and backward of the fused
 // operator and of its plain formula, bytes per second against this machine's measured copy. One
-// JSON object a line, or a table.
+// JSON object a line, or a table. Cases without gradients (copies between buffers of fixed dtypes)
+// run once, forward alone.
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cxxopts.hpp>
 #include <iostream>
@@ -12,6 +14,7 @@
 #include "ops/core/error.h"
 #include "test/ops/norm/adaln_cases.h"
 #include "test/ops/rms_norm/rms_norm_cases.h"
+#include "test/ops/shard_copy/shard_copy_cases.h"
 
 namespace {
 
@@ -52,6 +55,7 @@ Timing time_op(const test::OpFunction& fn, const Tensors& inputs) {
   for (const at::Tensor& x : inputs)
     if (x.requires_grad()) leaves.push_back(x);
   const Tensors out = fn(inputs);
+  if (leaves.empty()) return {median_seconds([&] { fn(inputs); }), NAN};
   for (const at::Tensor& y : out) seeds.push_back(at::randn_like(y));
   return {median_seconds([&] { fn(inputs); }), median_seconds([&] {
             torch::autograd::grad(out, leaves, seeds, /*retain_graph=*/true);
@@ -110,12 +114,14 @@ int main(int argc, char** argv) {
     if (!json)
       std::printf("%-42s %-9s %8s %6s %5s %7s %8s %6s %5s %7s\n", "case", "dtype", "fwd ms", "GB/s",
                   "copy", "plain", "bwd ms", "GB/s", "copy", "plain");
-    for (const auto& list :
-         {test::adaln_cases(), test::rms_norm_rope_cases(), test::rms_norm_cases()})
+    for (const auto& list : {test::adaln_cases(), test::rms_norm_rope_cases(),
+                             test::rms_norm_cases(), test::shard_copy_benchmarks()})
       for (const OpCase& c : list) {
         if (!c.benchmark || c.name.find(args["filter"].as<std::string>()) == std::string::npos)
           continue;
+        const bool fixed_dtypes = c.backward_passes == 0;
         for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+          if (fixed_dtypes && dtype != at::kFloat) continue;
           const Json row = bench(c, dtype);
           if (json)
             std::cout << row.dump() << std::endl;

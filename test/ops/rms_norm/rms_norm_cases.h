@@ -20,6 +20,42 @@ inline at::Tensor heads_leaf(const RmsNormShape& s) {
   return at::randn({s.x[0], s.x[2], s.x[1], s.x[3]}, at::kDouble).transpose(1, 2).requires_grad_();
 }
 
+struct RopeVariant {
+  const char* what = "";
+  int64_t pairs = 0;  ///< 0: half a head
+  bool batched = false, interleaved = false, norm = true;
+};
+
+/// Inputs: x, cos, sin, and the weight where there is one.
+inline OpCase rms_norm_rope_case(const RmsNormShape& s, const RopeVariant& v) {
+  const auto inputs = [s, v] {
+    std::vector<int64_t> size{s.x[1], v.pairs > 0 ? v.pairs : s.x[3] / 2};
+    if (v.batched) size.insert(size.begin(), s.x[0]);
+    const at::Tensor angle = at::randn(size, at::kDouble);
+    const auto type = s.gradcheck ? at::kDouble : at::kFloat;
+    std::vector<at::Tensor> t{heads_leaf(s), angle.cos().to(type), angle.sin().to(type)};
+    if (v.norm) t.push_back(leaf({s.x[3]}));
+    return t;
+  };
+  const auto weight = [](const auto& t) {
+    return t.size() > 3 ? std::optional<at::Tensor>(t[3]) : std::nullopt;
+  };
+  const auto fused = [=](const auto& t) -> std::vector<at::Tensor> {
+    return {ops::rms_norm_rope(t[0], weight(t), t[1], t[2], 1e-5, v.interleaved)};
+  };
+  const auto plain = [=](const auto& t) -> std::vector<at::Tensor> {
+    return {ops::reference::rms_norm_rope(t[0], weight(t), t[1], t[2], 1e-5, v.interleaved)};
+  };
+  return {std::string("rms_norm_rope: ") + s.what + v.what,
+          inputs,
+          fused,
+          plain,
+          2,
+          v.norm ? 3.0 : 2.0,
+          s.benchmark,
+          s.gradcheck};
+}
+
 inline std::vector<OpCase> rms_norm_rope_cases() {
   const std::vector<RmsNormShape> shapes = {
       {"one of all", {1, 1, 1, 2}, false, true},
@@ -35,22 +71,37 @@ inline std::vector<OpCase> rms_norm_rope_cases() {
       {"dit 2B", {1, 2560, 16, 128}, false, false, true},
   };
   std::vector<OpCase> cases;
-  for (const RmsNormShape& s : shapes) {
-    cases.push_back({std::string("rms_norm_rope: ") + s.what,
-                     [s] {
-                       const at::Tensor angle = at::randn({s.x[1], s.x[3] / 2}, at::kDouble);
-                       const auto table = s.gradcheck ? at::kDouble : at::kFloat;
-                       return std::vector<at::Tensor>{heads_leaf(s), leaf({s.x[3]}),
-                                                      angle.cos().to(table), angle.sin().to(table)};
-                     },
-                     [](const auto& t) -> std::vector<at::Tensor> {
-                       return {ops::rms_norm_rope(t[0], t[1], t[2], t[3], 1e-5)};
-                     },
-                     [](const auto& t) -> std::vector<at::Tensor> {
-                       return {ops::reference::rms_norm_rope(t[0], t[1], t[2], t[3], 1e-5)};
-                     },
-                     2, 3, s.benchmark, s.gradcheck});
-  }
+  for (const RmsNormShape& s : shapes) cases.push_back(rms_norm_rope_case(s, {}));
+  const std::vector<RopeVariant> variants = {
+      {.what = ", tables per sample", .batched = true},
+      {.what = ", interleaved", .interleaved = true},
+      {.what = ", interleaved, per sample", .batched = true, .interleaved = true},
+      {.what = ", no weight", .norm = false},
+      {.what = ", no weight, per sample, interleaved",
+       .batched = true,
+       .interleaved = true,
+       .norm = false},
+  };
+  for (const RopeVariant& v : variants)
+    for (const std::size_t i : {1, 2, 3, 4, 6, 7})
+      cases.push_back(rms_norm_rope_case(shapes[i], v));
+  const std::vector<RopeVariant> partial = {
+      {.what = ", one pair", .pairs = 1},
+      {.what = ", two pairs, interleaved", .pairs = 2, .interleaved = true},
+      {.what = ", two pairs, no weight", .pairs = 2, .batched = true, .norm = false},
+  };
+  const std::vector<RmsNormShape> partial_shapes = {{"odd head", {2, 3, 2, 7}, false, true},
+                                                    {"heads of 64", {2, 33, 3, 64}, true}};
+  for (RopeVariant v : partial)
+    for (const RmsNormShape& s : partial_shapes) {
+      if (s.x[3] == 64) v.pairs *= 8;
+      cases.push_back(rms_norm_rope_case(s, v));
+    }
+  const RmsNormShape vlm{"vlm 7B", {1, 2048, 28, 128}, false, false, true};
+  cases.push_back(rms_norm_rope_case(vlm, {.what = ", no weight", .batched = true, .norm = false}));
+  cases.push_back(rms_norm_rope_case(vlm, {.what = ", per sample", .batched = true}));
+  cases.push_back(rms_norm_rope_case(vlm, {.what = ", interleaved", .interleaved = true}));
+  cases.push_back(rms_norm_rope_case(vlm, {.what = ", half a head", .pairs = 32}));
   return cases;
 }
 
