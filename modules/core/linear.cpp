@@ -8,6 +8,10 @@
 
 namespace cosmos::modules {
 
+Tensor LinearAdapter::forward(const Tensor& x, const LinearImpl& linear) {
+  return adapt(x, torch::linear(x, linear.weight, linear.bias), linear);
+}
+
 LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias) {
   weight = register_parameter("weight", torch::empty({out_features, in_features}));
   if (with_bias) bias = register_parameter("bias", torch::empty({out_features}));
@@ -20,8 +24,7 @@ LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias
 }
 
 Tensor LinearImpl::forward(const Tensor& x) {
-  Tensor product = torch::linear(x, weight, bias);
-  return adapter_ ? adapter_->adapt(x, product, *this) : product;
+  return adapter_ ? adapter_->forward(x, *this) : torch::linear(x, weight, bias);
 }
 
 void LinearImpl::set_adapter(std::shared_ptr<LinearAdapter> adapter) {

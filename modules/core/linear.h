@@ -20,6 +20,8 @@ class LinearAdapter : public torch::nn::Module {
  public:
   /// Adapts `base` = x Wᵀ + b.  x: [..., in], base: [..., out] -> [..., out]
   virtual Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) = 0;
+  /// The adapted Linear, from x on: adapt() of its product, or both as one operator.
+  virtual Tensor forward(const Tensor& x, const LinearImpl& linear);
 };
 
 /// y = x Wᵀ + b.  x: [..., in_features] -> [..., out_features].  Parameter names as

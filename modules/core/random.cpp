@@ -1,39 +1,27 @@
 #include "modules/core/random.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "ops/core/philox.h"
 
 namespace cosmos::modules {
 namespace {
 
-constexpr uint32_t kMul0 = 0xD2511F53, kMul1 = 0xCD9E8D57;    // Philox 4x32 multipliers
-constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;  // key schedule
 constexpr double kTwoPi = 6.283185307179586476925286766559;
 
 }  // namespace
 
 // key = seed; counter = (block number, purpose, index low, index high)
 Philox::Philox(uint64_t seed, Purpose purpose, uint64_t index)
-    : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
+    : key_(seed),
       counter_{0, static_cast<uint32_t>(purpose), static_cast<uint32_t>(index),
                static_cast<uint32_t>(index >> 32)},
       block_{} {}
 
 void Philox::refill() {
-  uint32_t c0 = counter_[0], c1 = counter_[1], c2 = counter_[2], c3 = counter_[3];
-  uint32_t k0 = key_[0], k1 = key_[1];
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = static_cast<uint64_t>(kMul0) * c0;
-    const uint64_t p1 = static_cast<uint64_t>(kMul1) * c2;
-    const uint32_t hi0 = static_cast<uint32_t>(p0 >> 32), lo0 = static_cast<uint32_t>(p0);
-    const uint32_t hi1 = static_cast<uint32_t>(p1 >> 32), lo1 = static_cast<uint32_t>(p1);
-    c0 = hi1 ^ c1 ^ k0;
-    c1 = lo1;
-    c2 = hi0 ^ c3 ^ k1;
-    c3 = lo0;
-    k0 += kWeyl0;
-    k1 += kWeyl1;
-  }
-  block_[0] = c0, block_[1] = c1, block_[2] = c2, block_[3] = c3;
+  const auto block = ops::philox(key_, counter_[0], counter_[1], counter_[2], counter_[3]);
+  std::copy_n(block.word, 4, block_);
   ++counter_[0];
   used_ = 0;
 }

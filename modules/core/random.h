@@ -44,7 +44,7 @@ class Philox {
  private:
   void refill();
 
-  uint32_t key_[2];
+  uint64_t key_;
   uint32_t counter_[4];
   uint32_t block_[4];
   int used_ = 4;

@@ -1,29 +1,21 @@
 #include "modules/lora/adapter.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <cmath>
 
 #include "modules/core/init.h"
 #include "modules/core/random.h"
+#include "ops/dropout/dropout.h"
+#include "ops/lora_linear/lora_linear.h"
 
 namespace cosmos::modules {
 namespace {
 
-// torch's own generator of the device, seeded for one (sample, layer): masks are drawn where x
-// lies.
-at::Generator generator_for(const DropoutKey& key, int64_t sample, int64_t layer,
-                            torch::Device device) {
+int64_t seed_for(const DropoutKey& key, int64_t sample, int64_t layer) {
   // Two steps, since a Philox stream has one index: first the sample's, then the layer's.
   const uint64_t sample_seed =
       Philox(key.seed, Purpose::kDropout, static_cast<uint64_t>(sample)).next_u64();
-  const uint64_t seed =
-      Philox(sample_seed, Purpose::kDropout, static_cast<uint64_t>(layer)).next_u64();
-  if (device.is_cpu()) return at::detail::createCPUGenerator(seed);
-  at::Generator generator = at::globalContext()
-                                .getAcceleratorHooksInterface(device.type())
-                                .getNewGenerator(device.index());
-  generator.set_current_seed(seed);
-  return generator;
+  return static_cast<int64_t>(
+      Philox(sample_seed, Purpose::kDropout, static_cast<uint64_t>(layer)).next_u64());
 }
 
 }  // namespace
@@ -45,29 +37,34 @@ LoraAdapter::LoraAdapter(const LinearImpl& linear, const Options& options, uint6
   if (options.dora) magnitude.copy_(row_norm(linear.weight));
 }
 
-Tensor LoraAdapter::drop(const Tensor& x) const {
-  if (!is_training() || options_.dropout == 0) return x;
+std::vector<int64_t> LoraAdapter::dropout_seeds(const Tensor& x) const {
+  if (!is_training() || options_.dropout == 0) return {};
   require(options_.key && options_.key->samples.has_value(),
           "LoRA dropout: call set_dropout_samples() before each forward in training mode");
-  const std::vector<int64_t>& samples = *options_.key->samples;
-  if (samples.empty()) return x;
-  const double keep = 1 - options_.dropout;
-  Tensor mask = torch::empty(x.sizes(), x.options().requires_grad(false));
-  const auto count = static_cast<int64_t>(samples.size());
-  if (x.dim() > 0 && x.size(0) == count) {
-    for (int64_t i = 0; i < count; ++i)
-      mask[i].bernoulli_(keep,
-                         generator_for(*options_.key, samples[i], options_.layer, x.device()));
-  } else {
-    // Samples share this input (one timestep for all): the first one's stream.
-    mask.bernoulli_(keep, generator_for(*options_.key, samples[0], options_.layer, x.device()));
-  }
-  return x * mask.div_(keep);
+  std::vector<int64_t> seeds;
+  for (const int64_t sample : *options_.key->samples)
+    seeds.push_back(seed_for(*options_.key, sample, options_.layer));
+  // Samples may share this input (one timestep for all): then the first one's mask.
+  const bool own = x.dim() > 0 && x.size(0) == static_cast<int64_t>(seeds.size());
+  if (!own && seeds.size() > 1) seeds.resize(1);
+  return seeds;
+}
+
+Tensor LoraAdapter::forward(const Tensor& x, const LinearImpl& linear) {
+  // A weight of another dtype (quantised, or kept wider than its adapter) makes its own product.
+  const bool alike = x.scalar_type() == lora_A.scalar_type() &&
+                     linear.weight.scalar_type() == lora_A.scalar_type();
+  if (magnitude.defined() || !alike) return LinearAdapter::forward(x, linear);
+  const std::vector<int64_t> seeds = dropout_seeds(x);
+  return ops::lora_linear(
+      x, linear.weight, linear.bias,
+      {lora_A, lora_B, options_.scaling, seeds.empty() ? 0 : options_.dropout, seeds});
 }
 
 Tensor LoraAdapter::adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) {
   const Tensor whole = x.to(lora_A.scalar_type());
-  const Tensor input = drop(whole);
+  const std::vector<int64_t> seeds = dropout_seeds(x);
+  const Tensor input = seeds.empty() ? whole : ops::seeded_dropout(whole, options_.dropout, seeds);
   const Tensor update =
       torch::linear(torch::linear(input, lora_A), lora_B) * options_.scaling;  // [..., out]
   if (!magnitude.defined()) return base + update.to(base.scalar_type());

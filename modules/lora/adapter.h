@@ -48,6 +48,7 @@ class LoraAdapter : public LinearAdapter {
   LoraAdapter(const LinearImpl& linear, const Options& options, uint64_t seed);
 
   Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) override;
+  Tensor forward(const Tensor& x, const LinearImpl& linear) override;
 
   const Options& options() const { return options_; }
 
@@ -62,7 +63,9 @@ class LoraAdapter : public LinearAdapter {
   Tensor magnitude;  ///< undefined without DoRA
 
  private:
-  Tensor drop(const Tensor& x) const;
+  /// Seeds of the masks for x (ops/dropout): one for each sample, one that they share, or none
+  /// where nothing is dropped.
+  std::vector<int64_t> dropout_seeds(const Tensor& x) const;
 
   Options options_;
 };

@@ -14,6 +14,7 @@ LIBRARY = sys.argv[1] if len(sys.argv) > 1 else "build/cpu/lib/libcosmos_ops.so"
 torch.ops.load_library(LIBRARY)
 ops = torch.ops.cosmos
 EPS = 1e-6
+DROPPED = (0.7, 0.25, [3, 1 << 40])  # scale, p, seeds
 failures = 0
 
 
@@ -48,6 +49,34 @@ def rope(x, cos, sin, interleaved):
     return torch.cat([turned, rest], -1)
 
 
+def philox(key, counter):
+    """One block of Philox 4x32-10, by its paper."""
+    k0, k1 = key & 0xFFFFFFFF, key >> 32
+    c = [counter & 0xFFFFFFFF, counter >> 32, 0, 0]
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32) ^ c[1] ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c[3] ^ k1, p0 & 0xFFFFFFFF]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c
+
+
+def dropped(x):
+    """x with the mask that ops/dropout/dropout.h describes, element by element."""
+    _, p, seeds = DROPPED
+    count = x.numel() // len(seeds)
+    keep = []
+    for seed in seeds:
+        for i in range(count):
+            u, j = divmod(i, 512)
+            word = philox(seed, 64 * u + j % 256 // 4)[j % 4]
+            keep.append((word & 0xFFFF if j < 256 else word >> 16) >= p * 65536)
+    return x * torch.tensor(keep).view_as(x) / (1 - p)
+
+
+def lora_linear(x, weight, bias, a, b, scale):
+    return F.linear(x, weight, bias) + F.linear(F.linear(x, a), b) * scale
+
+
 def leaf(*shape, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype, requires_grad=True)
 
@@ -57,7 +86,10 @@ def cases(dtype):
     def make(*shape):
         return leaf(*shape, dtype=dtype)
 
-    angle, angles = torch.randn(5, 4, dtype=dtype), torch.randn(2, 5, 3, dtype=dtype)
+    def frozen(*shape):
+        return torch.randn(*shape, dtype=dtype)
+
+    angle, angles = frozen(5, 4), frozen(2, 5, 3)
     return {
         "adaln": (lambda *t: ops.adaln(*t, EPS), adaln, (make(2, 3, 5, 8), make(2, 3, 1, 8), make(2, 3, 1, 8))),
         "adaln, shared by samples": (lambda *t: ops.adaln(*t, EPS), adaln,
@@ -78,12 +110,22 @@ def cases(dtype):
         "rms_norm_rope, no weight": (
             lambda x, c, s: ops.rms_norm_rope(x, None, c, s),
             lambda x, c, s: rope(x, c, s, False), (make(2, 5, 3, 8), angles.cos(), angles.sin())),
+        "lora_linear": (lambda *t: ops.lora_linear(*t, 0.7), lambda *t: lora_linear(*t, 0.7),
+                        (make(2, 3, 6), frozen(5, 6), frozen(5), make(4, 6), make(5, 4))),
+        "lora_linear, trained base": (lambda *t: ops.lora_linear(*t, 0.7), lambda *t: lora_linear(*t, 0.7),
+                                      (make(2, 3, 6), make(5, 6), make(5), make(4, 6), make(5, 4))),
+        "lora_linear, dropout": (
+            lambda *t: ops.lora_linear(*t, *DROPPED),
+            lambda x, w, b, A, B: F.linear(x, w, b) + F.linear(F.linear(dropped(x), A), B) * DROPPED[0],
+            (make(2, 3, 6), frozen(5, 6), frozen(5), make(4, 6), make(5, 4))),
+        "seeded_dropout": (lambda x: ops.seeded_dropout(x, *DROPPED[1:]), dropped, (make(2, 3, 700),)),
     }
 
 
 def operator_of(name):
     base = name.split(",")[0]
-    extra = () if base == "gated_residual" else (EPS,)
+    extra = {"gated_residual": (), "lora_linear": DROPPED if "dropout" in name else (0.7,),
+             "seeded_dropout": DROPPED[1:]}.get(base, (EPS,))
     return getattr(ops, base).default, extra
 
 

@@ -23,6 +23,9 @@ struct OpCase {
   bool benchmark = false;
   /// Small enough for finite differences.
   bool gradcheck = false;
+  /// For operators that are arithmetic rather than memory traffic: what the benchmark holds their
+  /// time against, in place of a copy. Takes the same inputs; need not use them all.
+  OpFunction peer = nullptr;
 };
 
 inline at::Tensor leaf(at::IntArrayRef shape) {

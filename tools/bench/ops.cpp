@@ -1,7 +1,7 @@
 // bench-ops: the operators' case lists, timed. For each case: forward and backward of the fused
-// operator and of its plain formula, bytes per second against this machine's measured copy. One
-// JSON object a line, or a table. Cases without gradients (copies between buffers of fixed dtypes)
-// run once, forward alone.
+// operator and of its plain formula, bytes per second against this machine's measured copy, or time
+// against a peer's (lora_linear: the frozen linear). One JSON object a line, or a table. Cases
+// without gradients (copies between buffers of fixed dtypes) run once, forward alone.
 
 #include <chrono>
 #include <cmath>
@@ -12,6 +12,8 @@
 #include <torch/autograd.h>
 
 #include "ops/core/error.h"
+#include "test/ops/dropout/dropout_cases.h"
+#include "test/ops/lora_linear/lora_linear_cases.h"
 #include "test/ops/norm/adaln_cases.h"
 #include "test/ops/rms_norm/rms_norm_cases.h"
 #include "test/ops/shard_copy/shard_copy_cases.h"
@@ -48,6 +50,7 @@ double copy_bandwidth(int64_t bytes) {
 
 struct Timing {
   double forward, backward;
+  double total() const { return forward + backward; }
 };
 
 Timing time_op(const test::OpFunction& fn, const Tensors& inputs) {
@@ -58,7 +61,8 @@ Timing time_op(const test::OpFunction& fn, const Tensors& inputs) {
   if (leaves.empty()) return {median_seconds([&] { fn(inputs); }), NAN};
   for (const at::Tensor& y : out) seeds.push_back(at::randn_like(y));
   return {median_seconds([&] { fn(inputs); }), median_seconds([&] {
-            torch::autograd::grad(out, leaves, seeds, /*retain_graph=*/true);
+            torch::autograd::grad(out, leaves, seeds, /*retain_graph=*/true,
+                                  /*create_graph=*/false, /*allow_unused=*/true);
           })};
 }
 
@@ -68,6 +72,17 @@ Json bench(const OpCase& c, at::ScalarType dtype) {
   for (const at::Tensor& x : c.inputs())
     inputs.push_back(x.requires_grad() ? x.detach().to(dtype).requires_grad_() : x);
   const Timing fused = time_op(c.fused, inputs), plain = time_op(c.reference, inputs);
+  if (c.peer) {
+    const Timing peer = time_op(c.peer, inputs);
+    return {{"case", c.name},
+            {"dtype", c10::toString(dtype)},
+            {"forward_ms", fused.forward * 1e3},
+            {"backward_ms", fused.backward * 1e3},
+            {"peer_forward_ms", peer.forward * 1e3},
+            {"peer_backward_ms", peer.backward * 1e3},
+            {"fused_over_peer", fused.total() / peer.total()},
+            {"plain_over_peer", plain.total() / peer.total()}};
+  }
   const double size = static_cast<double>(inputs[0].numel() * inputs[0].element_size());
   const double copy = copy_bandwidth(static_cast<int64_t>(size));
   const double forward = c.forward_passes * size / fused.forward;
@@ -85,7 +100,16 @@ Json bench(const OpCase& c, at::ScalarType dtype) {
           {"plain_over_fused_backward", plain.backward / fused.backward}};
 }
 
+void print_peer_row(const Json& r) {
+  std::printf("%-42s %-9s %8.3f %8.3f, peer %8.3f %8.3f: %.3f of the peer, plain %.3f\n",
+              r["case"].get<std::string>().c_str(), r["dtype"].get<std::string>().c_str(),
+              r["forward_ms"].get<double>(), r["backward_ms"].get<double>(),
+              r["peer_forward_ms"].get<double>(), r["peer_backward_ms"].get<double>(),
+              r["fused_over_peer"].get<double>(), r["plain_over_peer"].get<double>());
+}
+
 void print_row(const Json& r) {
+  if (r.contains("fused_over_peer")) return print_peer_row(r);
   std::printf("%-42s %-9s %8.3f %6.1f %4.0f%% %6.1fx %8.3f %6.1f %4.0f%% %6.1fx\n",
               r["case"].get<std::string>().c_str(), r["dtype"].get<std::string>().c_str(),
               r["forward_ms"].get<double>(), r["forward_gb_s"].get<double>(),
@@ -93,6 +117,17 @@ void print_row(const Json& r) {
               r["backward_ms"].get<double>(), r["backward_gb_s"].get<double>(),
               100 * r["backward_of_copy"].get<double>(),
               r["plain_over_fused_backward"].get<double>());
+}
+
+std::vector<std::vector<OpCase>> all_cases() {
+  return {
+      test::adaln_cases(),
+      test::rms_norm_cases(),
+      test::rms_norm_rope_cases(),
+      test::shard_copy_benchmarks(),
+      test::dropout_cases(),
+      test::lora_linear_cases(),
+  };
 }
 
 }  // namespace
@@ -114,8 +149,7 @@ int main(int argc, char** argv) {
     if (!json)
       std::printf("%-42s %-9s %8s %6s %5s %7s %8s %6s %5s %7s\n", "case", "dtype", "fwd ms", "GB/s",
                   "copy", "plain", "bwd ms", "GB/s", "copy", "plain");
-    for (const auto& list : {test::adaln_cases(), test::rms_norm_rope_cases(),
-                             test::rms_norm_cases(), test::shard_copy_benchmarks()})
+    for (const auto& list : all_cases())
       for (const OpCase& c : list) {
         if (!c.benchmark || c.name.find(args["filter"].as<std::string>()) == std::string::npos)
           continue;

@@ -97,6 +97,7 @@ TEST_CASE("LoRA and DoRA compute their formulas", "[lora]") {
   if (dora) weight = weight * (adapter.magnitude / weight.norm(2, {1}).detach()).unsqueeze(1);
   const Tensor expected = torch::linear(x, weight, linear->bias);
   CHECK(torch::allclose(got, expected, 1e-5, 1e-5));
+  CHECK(torch::allclose(adapter.forward(x, *linear), expected, 1e-5, 1e-5));
   const auto grads = [&](const Tensor& y) {
     return torch::autograd::grad({y.square().sum()}, adapter.parameters());
   };

@@ -1,0 +1,32 @@
+#pragma once
+
+// What the kernels of dropout.h are given: one sample.
+
+#include <cstdint>
+
+#include "ops/core/dtype.h"
+
+namespace cosmos::ops {
+
+/// Elements that share 64 Philox blocks: the first half takes the low bits of the 256 words in
+/// order, the second half the high ones, so that both are neighbours in memory.
+inline constexpr int64_t kDropoutUnit = 512;
+
+/// Either half may be missing (null): one draw serves an input and a gradient.
+struct Dropout {
+  DType dtype;
+  int64_t count;       ///< elements of the sample
+  uint64_t seed;       ///< of the sample
+  uint32_t threshold;  ///< kept where the 16 bits are not below it
+  double scale;        ///< of what is kept
+  const void* x;
+  void* out;  ///< out = keep ? scale * x : 0
+  const void* update;
+  void* sum;  ///< sum += keep ? scale * update : 0
+};
+
+#if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)
+void dropout_cuda(const Dropout& params, void* stream);
+#endif
+
+}  // namespace cosmos::ops
