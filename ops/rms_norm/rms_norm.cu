@@ -85,13 +85,10 @@ __device__ inline void store_pairs(T* row, int64_t pairs, int64_t i, const float
 template <typename T, int kVec>
 __device__ inline float inverse_rms(const T* x, int64_t dim, double eps, int lane, int lanes) {
   float square = 0;
-  if (x) {
-    const int64_t whole = dim / kVec * kVec;
-    for (int64_t i = lane * kVec; i < whole; i += lanes * kVec) {
-      float a[kVec];
-      load(x + i, a);
-      for (int k = 0; k < kVec; ++k) square += a[k] * a[k];
-    }
+  for (int64_t i = lane * kVec; x && i < dim; i += lanes * kVec) {
+    float a[kVec];
+    load(x + i, a);
+    for (int k = 0; k < kVec; ++k) square += a[k] * a[k];
   }
   return rsqrtf(cuda::group_sum(square, lanes) / dim + static_cast<float>(eps));
 }
