@@ -18,7 +18,7 @@ Tensor scaled_mm(const Tensor& a, const Tensor& b, double scale) {
 
 /// dy B. MKL is twice as slow for a right-hand side of few contiguous columns as for its transpose.
 Tensor to_rank(const Tensor& grad, const Tensor& lora_b) {
-  const bool few = lora_b.size(1) < 16 && lora_b.is_cpu();
+  const bool few = lora_b.size(1) < 16 && lora_b.is_cpu() && lora_b.scalar_type() == at::kFloat;
   return at::mm(grad, few ? lora_b.t().contiguous().t() : lora_b);
 }
 

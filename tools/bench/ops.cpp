@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cxxopts.hpp>
+#include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <torch/autograd.h>
@@ -25,27 +26,36 @@ using test::OpCase;
 using Tensors = std::vector<at::Tensor>;
 using Json = nlohmann::json;
 
-/// Median seconds of fn over at least 20 calls and 0.3 s.
-template <typename Fn>
-double median_seconds(Fn fn) {
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+/// Median seconds of each function over at least 20 calls and 0.3 s. They are called in turn: what
+/// else the machine does falls on all of them, and their ratios hold.
+std::vector<double> median_seconds(const std::vector<std::function<void()>>& functions) {
   using Clock = std::chrono::steady_clock;
-  for (int i = 0; i < 3; ++i) fn();
-  std::vector<double> times;
+  constexpr std::size_t kWarmUp = 3, kRounds = 20;
+  std::vector<std::vector<double>> times(functions.size());
   double total = 0;
-  while (times.size() < 20 || total < 0.3) {
-    const auto start = Clock::now();
-    fn();
-    times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-    total += times.back();
-  }
-  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
-  return times[times.size() / 2];
+  for (std::size_t round = 0; round < kWarmUp + kRounds || total < 0.3; ++round)
+    for (std::size_t i = 0; i < functions.size(); ++i) {
+      const auto start = Clock::now();
+      functions[i]();
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      if (round < kWarmUp) continue;
+      times[i].push_back(seconds);
+      total += seconds / static_cast<double>(functions.size());
+    }
+  std::vector<double> medians;
+  for (auto& each : times) medians.push_back(median(std::move(each)));
+  return medians;
 }
 
 /// Bytes per second (read + written) of copying `bytes`, which decides the cache level it runs in.
 double copy_bandwidth(int64_t bytes) {
   const at::Tensor from = at::randn({bytes / 4}), to = at::empty_like(from);
-  return 2.0 * static_cast<double>(bytes) / median_seconds([&] { to.copy_(from); });
+  return 2.0 * static_cast<double>(bytes) / median_seconds({[&] { to.copy_(from); }})[0];
 }
 
 struct Timing {
@@ -53,17 +63,45 @@ struct Timing {
   double total() const { return forward + backward; }
 };
 
-Timing time_op(const test::OpFunction& fn, const Tensors& inputs) {
+using Call = std::function<void()>;
+
+/// A forward call of fn, and the backward of one.
+std::pair<Call, Call> calls_of(const test::OpFunction& fn, const Tensors& inputs) {
   Tensors leaves, seeds;
   for (const at::Tensor& x : inputs)
     if (x.requires_grad()) leaves.push_back(x);
   const Tensors out = fn(inputs);
   if (leaves.empty()) return {median_seconds([&] { fn(inputs); }), NAN};
   for (const at::Tensor& y : out) seeds.push_back(at::randn_like(y));
-  return {median_seconds([&] { fn(inputs); }), median_seconds([&] {
+  return {[&fn, &inputs] { fn(inputs); },
+          [out, leaves, seeds] {
             torch::autograd::grad(out, leaves, seeds, /*retain_graph=*/true,
                                   /*create_graph=*/false, /*allow_unused=*/true);
-          })};
+          }};
+}
+
+Timing time_op(const test::OpFunction& fn, const Tensors& inputs) {
+  const auto [forward, backward] = calls_of(fn, inputs);
+  return {median_seconds({forward})[0], median_seconds({backward})[0]};
+}
+
+Json bench_against_peer(const OpCase& c, at::ScalarType dtype, const Tensors& inputs) {
+  std::vector<Call> calls;
+  for (const auto* fn : {&c.fused, &c.reference, &c.peer}) {
+    auto [forward, backward] = calls_of(*fn, inputs);
+    calls.insert(calls.end(), {forward, backward});
+  }
+  const auto seconds = median_seconds(calls);
+  const Timing fused{seconds[0], seconds[1]}, plain{seconds[2], seconds[3]},
+      peer{seconds[4], seconds[5]};
+  return {{"case", c.name},
+          {"dtype", c10::toString(dtype)},
+          {"forward_ms", fused.forward * 1e3},
+          {"backward_ms", fused.backward * 1e3},
+          {"peer_forward_ms", peer.forward * 1e3},
+          {"peer_backward_ms", peer.backward * 1e3},
+          {"fused_over_peer", fused.total() / peer.total()},
+          {"plain_over_peer", plain.total() / peer.total()}};
 }
 
 Json bench(const OpCase& c, at::ScalarType dtype) {
@@ -71,18 +109,8 @@ Json bench(const OpCase& c, at::ScalarType dtype) {
   Tensors inputs;
   for (const at::Tensor& x : c.inputs())
     inputs.push_back(x.requires_grad() ? x.detach().to(dtype).requires_grad_() : x);
+  if (c.peer) return bench_against_peer(c, dtype, inputs);
   const Timing fused = time_op(c.fused, inputs), plain = time_op(c.reference, inputs);
-  if (c.peer) {
-    const Timing peer = time_op(c.peer, inputs);
-    return {{"case", c.name},
-            {"dtype", c10::toString(dtype)},
-            {"forward_ms", fused.forward * 1e3},
-            {"backward_ms", fused.backward * 1e3},
-            {"peer_forward_ms", peer.forward * 1e3},
-            {"peer_backward_ms", peer.backward * 1e3},
-            {"fused_over_peer", fused.total() / peer.total()},
-            {"plain_over_peer", plain.total() / peer.total()}};
-  }
   const double size = static_cast<double>(inputs[0].numel() * inputs[0].element_size());
   const double copy = copy_bandwidth(static_cast<int64_t>(size));
   const double forward = c.forward_passes * size / fused.forward;
