@@ -142,18 +142,52 @@ def check_gradients():
         check(f"{name}: gradcheck", torch.autograd.gradcheck(ours, inputs))
 
 
+def opcheck_all(calls):
+    """calls: name -> (operator, arguments)."""
+    for name, (operator, arguments) in calls.items():
+        try:
+            torch.library.opcheck(operator, arguments)
+            check(f"{name}: opcheck", True)
+        except Exception as error:  # noqa: BLE001: whatever opcheck found is the finding
+            check(f"{name}: opcheck", False, str(error).strip().splitlines()[0])
+
+
 def check_opcheck():
+    calls = {}
     for name, (_, _, inputs) in cases(torch.float32).items():
         operator, extra = operator_of(name)
         if "no weight" in name:
             inputs = (inputs[0], None) + inputs[1:]
         if "interleaved" in name:
             extra += (True,)
-        try:
-            torch.library.opcheck(operator, inputs + extra)
-            check(f"{name}: opcheck", True)
-        except Exception as error:  # noqa: BLE001: whatever opcheck found is the finding
-            check(f"{name}: opcheck", False, str(error).strip().splitlines()[0])
+        calls[name] = (operator, inputs + extra)
+    opcheck_all(calls)
+
+
+def check_attention():
+    """Packed sequences against one call each; a neighborhood against its mask."""
+    q, k, v = (leaf(9, 2, 4) for _ in range(3))
+    offsets = [0, 4, 9]
+
+    def one(a, b, *t):
+        return F.scaled_dot_product_attention(*(x[a:b].transpose(0, 1) for x in t), is_causal=True).transpose(0, 1)
+
+    def packed(*t):
+        return ops.varlen_attention(*t, offsets, offsets, True)
+
+    def near(*t):
+        return ops.neighborhood_attention(*t, [1, 2, 6], [1, 1, 3])
+
+    want = torch.cat([one(a, b, q, k, v) for a, b in zip(offsets, offsets[1:])])
+    check("varlen_attention", torch.allclose(packed(q, k, v), want))
+    check("varlen_attention: gradcheck", torch.autograd.gradcheck(packed, (q, k, v)))
+    opcheck_all({"varlen_attention": (ops.varlen_attention.default, (q, k, v, offsets, offsets))})
+    q, k, v = (leaf(1, 12, 2, 4) for _ in range(3))
+    row = torch.tensor([[abs(min(max(i, 1), 4) - j) <= 1 for j in range(6)] for i in range(6)])
+    mask = torch.block_diag(row, row).bool()
+    want = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask)
+    check("neighborhood_attention", torch.allclose(near(q, k, v), want.transpose(1, 2)))
+    check("neighborhood_attention: gradcheck", torch.autograd.gradcheck(near, (q, k, v)))
 
 
 def check_adamw():
@@ -218,12 +252,48 @@ def check_shard_copy():
         "reduce_scatter_copy_in": (full, chunked),
         "reduce_scatter_copy_out": (want[2], sizes, shards, 0.5, True),
     }
-    for name, arguments in calls.items():
-        try:
-            torch.library.opcheck(getattr(ops, name).default, arguments)
-            check(f"{name}: opcheck", True)
-        except Exception as error:  # noqa: BLE001: whatever opcheck found is the finding
-            check(f"{name}: opcheck", False, str(error).strip().splitlines()[0])
+    opcheck_all({name: (getattr(ops, name).default, arguments) for name, arguments in calls.items()})
+
+
+def fp8_formula(x, dtype, granularity):
+    """(values, scale) with torch's casts; x: [R, K], multiples of 128."""
+    rows, columns = x.shape
+    height, width = {"tensor": (rows, columns), "row": (1, columns), "1x128": (1, 128), "128x128": (128, 128)}[granularity]
+    blocks = x.float().view(rows // height, height, columns // width, width)
+    largest = torch.finfo(dtype).max
+    scale = blocks.abs().amax((1, 3), keepdim=True) / largest
+    values = (blocks * (1 / scale)).clamp(-largest, largest).to(dtype).view(rows, columns)
+    return values, scale.view(rows // height, columns // width)
+
+
+def check_fp8():
+    x, weight = torch.randn(256, 384), torch.randn(128, 384)
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+        for granularity in ("tensor", "row", "1x128", "128x128"):
+            q, scale, _ = ops.fp8_quantize(x, dtype, granularity)
+            want, want_scale = fp8_formula(x, dtype, granularity)
+            same = torch.equal(q.view(torch.uint8), want.view(torch.uint8))
+            check(f"fp8_quantize {granularity} {dtype}: same bits", same and torch.equal(scale.view(-1), want_scale.view(-1)))
+    q, scale, q_t, scale_t, _ = ops.fp8_quantize_pair(x, torch.float8_e4m3fn, "1x128")
+    check("fp8_quantize_pair: same bits as the transpose's",
+          torch.equal(q_t.view(torch.uint8), fp8_formula(x.t().contiguous(), torch.float8_e4m3fn, "1x128")[0].view(torch.uint8)))
+    a, sa, _ = ops.fp8_quantize(x, torch.float8_e4m3fn, "tensor")
+    b, sb, _ = ops.fp8_quantize(weight, torch.float8_e4m3fn, "tensor")
+    got = ops.fp8_mm(a, sa, b, sb, torch.float32)
+    want = torch._scaled_mm(a, b.t(), sa, sb, out_dtype=torch.float32)
+    error = ((got - want).norm() / want.norm()).item()
+    check("fp8_mm against torch._scaled_mm", error < 5e-6, f"relative L2 {error:.1e}")
+    x.requires_grad_()
+    weight.requires_grad_()
+    e4m3 = torch.float8_e4m3fn
+    calls = {
+        "fp8_quantize": (ops.fp8_quantize.default, (x.detach(), e4m3, "row")),
+        "fp8_quantize_pair": (ops.fp8_quantize_pair.default, (x.detach(), e4m3, "128x128")),
+        "fp8_dequantize": (ops.fp8_dequantize.default, (q, scale, torch.float32)),
+        "fp8_mm": (ops.fp8_mm.default, (a, sa, b, sb, torch.float32)),
+        **{f"fp8_linear, {s}": (ops.fp8_linear.default, (x, weight, None, s, e4m3)) for s in ("tensor", "row", "block")},
+    }
+    opcheck_all(calls)
 
 
 def main():
@@ -232,8 +302,10 @@ def main():
     check_values()
     check_gradients()
     check_opcheck()
+    check_attention()
     check_adamw()
     check_shard_copy()
+    check_fp8()
     print(f"{failures} failed")
     return failures > 0
 

@@ -14,6 +14,7 @@
 
 #include "ops/core/error.h"
 #include "test/ops/dropout/dropout_cases.h"
+#include "test/ops/fp8/fp8_cases.h"
 #include "test/ops/lora_linear/lora_linear_cases.h"
 #include "test/ops/norm/adaln_cases.h"
 #include "test/ops/rms_norm/rms_norm_cases.h"
@@ -52,56 +53,56 @@ std::vector<double> median_seconds(const std::vector<std::function<void()>>& fun
   return medians;
 }
 
-/// Bytes per second (read + written) of copying `bytes`, which decides the cache level it runs in.
-double copy_bandwidth(int64_t bytes) {
-  const at::Tensor from = at::randn({bytes / 4}), to = at::empty_like(from);
-  return 2.0 * static_cast<double>(bytes) / median_seconds({[&] { to.copy_(from); }})[0];
-}
-
-struct Timing {
-  double forward, backward;
-  double total() const { return forward + backward; }
-};
-
 using Call = std::function<void()>;
 
-/// A forward call of fn, and the backward of one.
-std::pair<Call, Call> calls_of(const test::OpFunction& fn, const Tensors& inputs) {
-  Tensors leaves, seeds;
+/// A forward call of fn, and the backward of one; backward is empty where nothing has gradients.
+struct Calls {
+  Call forward, backward;
+};
+
+Calls calls_of(const test::OpFunction& fn, const Tensors& inputs) {
+  Tensors leaves, outs, seeds;
   for (const at::Tensor& x : inputs)
     if (x.requires_grad()) leaves.push_back(x);
-  const Tensors out = fn(inputs);
-  if (leaves.empty()) return {median_seconds([&] { fn(inputs); }), NAN};
-  for (const at::Tensor& y : out) seeds.push_back(at::randn_like(y));
-  return {[&fn, &inputs] { fn(inputs); },
-          [out, leaves, seeds] {
-            torch::autograd::grad(out, leaves, seeds, /*retain_graph=*/true,
-                                  /*create_graph=*/false, /*allow_unused=*/true);
-          }};
+  for (const at::Tensor& y : fn(inputs))
+    if (y.requires_grad()) outs.push_back(y);
+  Calls calls{[&fn, &inputs] { fn(inputs); }, {}};
+  if (leaves.empty() || outs.empty()) return calls;
+  for (const at::Tensor& y : outs) seeds.push_back(at::randn_like(y));
+  calls.backward = [outs, leaves, seeds] {
+    torch::autograd::grad(outs, leaves, seeds, /*retain_graph=*/true, /*create_graph=*/false,
+                          /*allow_unused=*/true);
+  };
+  return calls;
 }
 
-Timing time_op(const test::OpFunction& fn, const Tensors& inputs) {
-  const auto [forward, backward] = calls_of(fn, inputs);
-  return {median_seconds({forward})[0], median_seconds({backward})[0]};
+/// One pass of a case: the fused operator, what it is compared with, and a copy of its first input.
+Json bench_pass(const std::string& pass, const Call& fused, const Call& other, double passes,
+                int64_t bytes) {
+  const at::Tensor from = at::randn({bytes / 4}), to = at::empty_like(from);
+  const auto seconds = median_seconds({fused, other, [&] { to.copy_(from); }});
+  const double rate = passes * static_cast<double>(bytes) / seconds[0];
+  const double copy = 2.0 * static_cast<double>(bytes) / seconds[2];
+  return {{pass + "_ms", seconds[0] * 1e3},
+          {pass + "_gb_s", rate / 1e9},
+          {pass + "_of_copy", rate / copy},
+          {"copy_gb_s", copy / 1e9},
+          {"plain_over_fused_" + pass, seconds[1] / seconds[0]}};
 }
 
-Json bench_against_peer(const OpCase& c, at::ScalarType dtype, const Tensors& inputs) {
+Json bench_against_peer(const OpCase& c, const Tensors& inputs) {
   std::vector<Call> calls;
   for (const auto* fn : {&c.fused, &c.reference, &c.peer}) {
-    auto [forward, backward] = calls_of(*fn, inputs);
-    calls.insert(calls.end(), {forward, backward});
+    const Calls both = calls_of(*fn, inputs);
+    calls.insert(calls.end(), {both.forward, both.backward});
   }
-  const auto seconds = median_seconds(calls);
-  const Timing fused{seconds[0], seconds[1]}, plain{seconds[2], seconds[3]},
-      peer{seconds[4], seconds[5]};
-  return {{"case", c.name},
-          {"dtype", c10::toString(dtype)},
-          {"forward_ms", fused.forward * 1e3},
-          {"backward_ms", fused.backward * 1e3},
-          {"peer_forward_ms", peer.forward * 1e3},
-          {"peer_backward_ms", peer.backward * 1e3},
-          {"fused_over_peer", fused.total() / peer.total()},
-          {"plain_over_peer", plain.total() / peer.total()}};
+  const auto s = median_seconds(calls);
+  return {{"forward_ms", s[0] * 1e3},
+          {"backward_ms", s[1] * 1e3},
+          {"peer_forward_ms", s[4] * 1e3},
+          {"peer_backward_ms", s[5] * 1e3},
+          {"fused_over_peer", (s[0] + s[1]) / (s[4] + s[5])},
+          {"plain_over_peer", (s[2] + s[3]) / (s[4] + s[5])}};
 }
 
 Json bench(const OpCase& c, at::ScalarType dtype) {
@@ -109,42 +110,42 @@ Json bench(const OpCase& c, at::ScalarType dtype) {
   Tensors inputs;
   for (const at::Tensor& x : c.inputs())
     inputs.push_back(x.requires_grad() ? x.detach().to(dtype).requires_grad_() : x);
-  if (c.peer) return bench_against_peer(c, dtype, inputs);
-  const Timing fused = time_op(c.fused, inputs), plain = time_op(c.reference, inputs);
-  const double size = static_cast<double>(inputs[0].numel() * inputs[0].element_size());
-  const double copy = copy_bandwidth(static_cast<int64_t>(size));
-  const double forward = c.forward_passes * size / fused.forward;
-  const double backward = c.backward_passes * size / fused.backward;
-  return {{"case", c.name},
-          {"dtype", c10::toString(dtype)},
-          {"forward_ms", fused.forward * 1e3},
-          {"backward_ms", fused.backward * 1e3},
-          {"forward_gb_s", forward / 1e9},
-          {"backward_gb_s", backward / 1e9},
-          {"copy_gb_s", copy / 1e9},
-          {"forward_of_copy", forward / copy},
-          {"backward_of_copy", backward / copy},
-          {"plain_over_fused_forward", plain.forward / fused.forward},
-          {"plain_over_fused_backward", plain.backward / fused.backward}};
+  Json row = {{"case", c.name}, {"dtype", c10::toString(dtype)}};
+  if (c.peer) {
+    row.update(bench_against_peer(c, inputs));
+    return row;
+  }
+  const auto bytes = static_cast<int64_t>(inputs[0].numel() * inputs[0].element_size());
+  const Calls fused = calls_of(c.fused, inputs), plain = calls_of(c.reference, inputs);
+  row.update(bench_pass("forward", fused.forward, plain.forward, c.forward_passes, bytes));
+  if (fused.backward)
+    row.update(bench_pass("backward", fused.backward, plain.backward, c.backward_passes, bytes));
+  return row;
 }
 
 void print_peer_row(const Json& r) {
-  std::printf("%-42s %-9s %8.3f %8.3f, peer %8.3f %8.3f: %.3f of the peer, plain %.3f\n",
+  std::printf("%-56s %-9s %9.3f %9.3f, peer %8.3f %8.3f: %.3f of the peer, plain %.3f\n",
               r["case"].get<std::string>().c_str(), r["dtype"].get<std::string>().c_str(),
               r["forward_ms"].get<double>(), r["backward_ms"].get<double>(),
               r["peer_forward_ms"].get<double>(), r["peer_backward_ms"].get<double>(),
               r["fused_over_peer"].get<double>(), r["plain_over_peer"].get<double>());
 }
 
+void print_pass(const Json& r, const std::string& pass) {
+  if (!r.contains(pass + "_ms")) return;
+  std::printf(" %9.3f %6.1f %4.0f%% %6.1fx", r[pass + "_ms"].get<double>(),
+              r[pass + "_gb_s"].get<double>(), 100 * r[pass + "_of_copy"].get<double>(),
+              r["plain_over_fused_" + pass].get<double>());
+}
+
 void print_row(const Json& r) {
   if (r.contains("fused_over_peer")) return print_peer_row(r);
-  std::printf("%-42s %-9s %8.3f %6.1f %4.0f%% %6.1fx %8.3f %6.1f %4.0f%% %6.1fx\n",
-              r["case"].get<std::string>().c_str(), r["dtype"].get<std::string>().c_str(),
-              r["forward_ms"].get<double>(), r["forward_gb_s"].get<double>(),
-              100 * r["forward_of_copy"].get<double>(), r["plain_over_fused_forward"].get<double>(),
-              r["backward_ms"].get<double>(), r["backward_gb_s"].get<double>(),
-              100 * r["backward_of_copy"].get<double>(),
-              r["plain_over_fused_backward"].get<double>());
+  std::printf("%-56s %-9s", r["case"].get<std::string>().c_str(),
+              r["dtype"].get<std::string>().c_str());
+  print_pass(r, "forward");
+  print_pass(r, "backward");
+  std::printf("\n");
+  std::fflush(stdout);
 }
 
 std::vector<std::vector<OpCase>> all_cases() {
@@ -155,6 +156,8 @@ std::vector<std::vector<OpCase>> all_cases() {
       test::shard_copy_benchmarks(),
       test::dropout_cases(),
       test::lora_linear_cases(),
+      test::fp8_quantize_cases(),
+      test::fp8_linear_cases(),
   };
 }
 
@@ -175,7 +178,7 @@ int main(int argc, char** argv) {
     torch::set_num_threads(args["threads"].as<int>());
     const bool json = args.count("json") > 0;
     if (!json)
-      std::printf("%-42s %-9s %8s %6s %5s %7s %8s %6s %5s %7s\n", "case", "dtype", "fwd ms", "GB/s",
+      std::printf("%-56s %-9s %9s %6s %5s %7s %9s %6s %5s %7s\n", "case", "dtype", "fwd ms", "GB/s",
                   "copy", "plain", "bwd ms", "GB/s", "copy", "plain");
     for (const auto& list : all_cases())
       for (const OpCase& c : list) {
