@@ -105,7 +105,7 @@ Tensor WanEncoderImpl::forward(const Tensor& video, TimeCache* cache, const Bloc
   h = call("encoder.mid_block", *mid_block_, h,
            [&](const Tensor& x) { return mid_block_->forward(x, cache); });
   h = call("encoder.norm_out", *norm_out_, h,
-           [&](const Tensor& x) { return silu_of(norm_out_->forward(x)); });
+           [&](const Tensor& x) { return norm_out_->activated(x); });
   return call("encoder.conv_out", *conv_out_, h,
               [&](const Tensor& x) { return conv_out_->forward(x, cache); });
 }
@@ -147,7 +147,7 @@ Tensor WanDecoderImpl::forward(const Tensor& latents, TimeCache* cache, const Bl
              [&](const Tensor& x) { return block.forward(x, cache); });
   }
   h = call("decoder.norm_out", *norm_out_, h,
-           [&](const Tensor& x) { return silu_of(norm_out_->forward(x)); });
+           [&](const Tensor& x) { return norm_out_->activated(x); });
   return call("decoder.conv_out", *conv_out_, h,
               [&](const Tensor& x) { return conv_out_->forward(x, cache); });
 }

@@ -10,15 +10,9 @@ namespace cosmos::modules {
 
 /// How a p x p x p block becomes p^3 channels (AutoencoderKLCosmos: patch_type).
 enum class PatchType {
-  kHaar,       ///< log2(p) levels of the 3-D Haar transform, channels band-major: (band, c)
+  kHaar,       ///< ops/haar/haar.h: p a power of two, channels (band, c)
   kRearrange,  ///< the samples themselves: (c, t, h, w)
 };
-
-/// [p^3, p^3] matrix of the Haar analysis of a block, float64. Row: band, base 8 digits from the
-/// last level down, each digit (t, h, w) with 1 for "high"; column: position (t, h, w) in the
-/// block. Every level averages or differences pairs along each axis and divides by 2 per axis, so
-/// the inverse is the transpose times p^3. Throws Error unless p is a power of two.
-Tensor haar_matrix(int64_t p);
 
 /// video: [B, C, T, H, W] -> [B, T', H/p, W/p, p^3 C]. At the start of a clip (`first`) frame 0
 /// stands p times, so T' = (T - 1) / p + 1; else T' = T / p.

@@ -1,8 +1,7 @@
 #include "modules/tokenizer/wan_blocks.h"
 
-#include <cmath>
-
 #include "modules/core/init.h"
+#include "ops/channel_norm/channel_norm.h"
 
 namespace cosmos::modules {
 namespace {
@@ -21,6 +20,12 @@ CausalConv3d wan_time_conv(int64_t in, int64_t out, int64_t stride, int64_t fron
 
 bool starts_clip(const TimeCache* cache) {
   return !cache || cache->first_chunk();
+}
+
+// The operator's channels are dimension 1; [B, T, H, W, C] is such a tensor, channels-last.
+Tensor channel_norm(const Tensor& x, const Tensor& gamma, bool activation) {
+  const Tensor channels_first = x.contiguous().movedim(-1, 1);
+  return ops::rms_norm_silu(channels_first, gamma.flatten(), 1e-12, activation).movedim(1, -1);
 }
 
 }  // namespace
@@ -43,11 +48,11 @@ ChannelNormImpl::ChannelNormImpl(int64_t channels, int64_t rank) {
 }
 
 Tensor ChannelNormImpl::forward(const Tensor& x) {
-  const bool narrow = x.scalar_type() == torch::kBFloat16 || x.scalar_type() == torch::kHalf;
-  const Tensor wide = narrow ? x.to(torch::kFloat32) : x;
-  const Tensor length = torch::linalg_vector_norm(wide, 2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
-  const double scale = std::sqrt(static_cast<double>(x.size(-1)));
-  return (wide / length).to(x.scalar_type()) * (gamma_.flatten() * scale);
+  return channel_norm(x, gamma_, /*activation=*/false);
+}
+
+Tensor ChannelNormImpl::activated(const Tensor& x) {
+  return channel_norm(x, gamma_, /*activation=*/true);
 }
 
 WanResnetImpl::WanResnetImpl(int64_t in, int64_t out)
@@ -60,8 +65,8 @@ WanResnetImpl::WanResnetImpl(int64_t in, int64_t out)
 }
 
 Tensor WanResnetImpl::forward(const Tensor& x, TimeCache* cache) {
-  Tensor h = conv1_->forward(silu_of(norm1_->forward(x)), cache);
-  h = conv2_->forward(silu_of(norm2_->forward(h)), cache);
+  Tensor h = conv1_->forward(norm1_->activated(x), cache);
+  h = conv2_->forward(norm2_->activated(h), cache);
   return h.add_(shortcut_ ? shortcut_->forward(x) : x);
 }
 

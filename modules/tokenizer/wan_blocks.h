@@ -15,6 +15,8 @@ class ChannelNormImpl : public torch::nn::Module {
   /// gamma is [C, 1, 1, 1] in norms of clips and [C, 1, 1] in norms of frames (`rank` ones).
   explicit ChannelNormImpl(int64_t channels, int64_t rank = 3);
   Tensor forward(const Tensor& x);
+  /// silu(forward(x)) in one pass.
+  Tensor activated(const Tensor& x);
 
  private:
   Tensor gamma_;

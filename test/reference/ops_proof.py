@@ -77,6 +77,36 @@ def lora_linear(x, weight, bias, a, b, scale):
     return F.linear(x, weight, bias) + F.linear(F.linear(x, a), b) * scale
 
 
+def rms_norm_silu(x, gamma):
+    return F.silu(F.normalize(x, dim=1) * x.shape[1] ** 0.5 * gamma.view(-1, *[1] * (x.dim() - 2)))
+
+
+def haar_signs(p):
+    """[p^3, p^3] of +1 and -1: one row a band, one column a sample (t, h, w) of the block."""
+    level = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    level = torch.kron(torch.kron(level, level), level)
+    signs = level if p == 2 else torch.kron(level, level)
+    # Columns of the product count (t1 h1 w1 t0 h0 w0), those of a block (t1 t0 h1 h0 w1 w0).
+    n = p.bit_length() - 1
+    order = [axis + 3 * i for axis in range(3) for i in range(n)]
+    return signs.view(p**3, *[2] * (3 * n)).permute(0, *(1 + i for i in order)).reshape(p**3, -1)
+
+
+def haar_patch(video, p, first):
+    b, c, _, h, w = video.shape
+    if first:
+        video = torch.cat([video[:, :, :1].expand(-1, -1, p - 1, -1, -1), video], 2)
+    x = video.view(b, c, -1, p, h // p, p, w // p, p).permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4, 6)
+    return (haar_signs(p).to(x) @ x / p**3).flatten(4)
+
+
+def haar_unpatch(patches, p, first):
+    b, t, h, w, c = patches.shape
+    x = haar_signs(p).to(patches).T @ patches.view(b, t, h, w, p**3, c // p**3)
+    x = x.view(b, t, h, w, p, p, p, -1).permute(0, 7, 1, 4, 2, 5, 3, 6)
+    return x.reshape(b, -1, t * p, h * p, w * p)[:, :, (p - 1) * first:]
+
+
 def leaf(*shape, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype, requires_grad=True)
 
@@ -100,6 +130,13 @@ def cases(dtype):
             lambda *t: ops.gated_residual_adaln(*t, EPS),
             lambda x, y, g, s, b: (x + g * y, adaln(x + g * y, s, b)),
             (make(2, 3, 5, 8), make(2, 3, 5, 8)) + tuple(make(2, 3, 1, 8) for _ in range(3))),
+        "rms_norm_silu": (ops.rms_norm_silu, rms_norm_silu, (make(2, 5, 3, 2, 3), make(5))),
+        "rms_norm_silu, channels-last": (ops.rms_norm_silu, rms_norm_silu,
+                                         (make(2, 3, 3, 5).movedim(-1, 1), make(5))),
+        "haar_patch": (lambda x: ops.haar_patch(x, 4, 1), lambda x: haar_patch(x, 4, True),
+                       (make(1, 2, 5, 4, 8),)),
+        "haar_unpatch": (lambda x: ops.haar_unpatch(x, 2, 1), lambda x: haar_unpatch(x, 2, True),
+                         (make(1, 2, 3, 2, 24),)),
         "rms_norm": (lambda *t: ops.rms_norm(*t, EPS), rms_norm, (make(3, 5, 7), make(7))),
         "rms_norm_rope": (lambda *t: ops.rms_norm_rope(*t, EPS), rms_norm_rope,
                           (make(2, 5, 3, 8), make(8), angle.cos(), angle.sin())),
@@ -125,7 +162,8 @@ def cases(dtype):
 def operator_of(name):
     base = name.split(",")[0]
     extra = {"gated_residual": (), "lora_linear": DROPPED if "dropout" in name else (0.7,),
-             "seeded_dropout": DROPPED[1:]}.get(base, (EPS,))
+             "seeded_dropout": DROPPED[1:], "rms_norm_silu": (1e-12, True), "haar_patch": (4, 1),
+             "haar_unpatch": (2, 1)}.get(base, (EPS,))
     return getattr(ops, base).default, extra
 
 
@@ -188,6 +226,26 @@ def check_attention():
     want = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask)
     check("neighborhood_attention", torch.allclose(near(q, k, v), want.transpose(1, 2)))
     check("neighborhood_attention: gradcheck", torch.autograd.gradcheck(near, (q, k, v)))
+
+
+def check_fsq():
+    """The codes step, so gradcheck has nothing to say: the gradient is the bounded latent's."""
+    counts = torch.tensor([8, 8, 8, 5, 5, 5])
+    levels, z = counts.tolist(), leaf(2, 7, 6)
+    half, offset = (counts - 1) * (1 + 1e-3) / 2, torch.where(counts % 2 == 0, 0.5, 0.0)
+    bounded = (z + (offset / half).atanh()).tanh() * half - offset
+    want = (bounded + (bounded.round() - bounded).detach()) / (counts // 2)
+    basis = torch.cumprod(torch.tensor([1] + levels[:-1]), 0)
+    codes, indices = ops.fsq(z, levels)
+    check("fsq: codes", torch.allclose(codes, want))
+    check("fsq: indices", torch.equal(
+        indices, ((bounded.round().long() + counts // 2) * basis).sum(-1).int()))
+    check("fsq_decode", torch.allclose(ops.fsq_decode(indices, levels, torch.float64), codes))
+    seed = torch.randn_like(z)
+    got, exact = (torch.autograd.grad(y, z, seed)[0] for y in (codes, want))
+    check("fsq: gradient", torch.allclose(got, exact, atol=1e-6))
+    opcheck_all({"fsq": (ops.fsq.default, (leaf(3, 6, dtype=torch.float32), levels)),
+                 "fsq_decode": (ops.fsq_decode.default, (indices.detach(), levels))})
 
 
 def check_adamw():
@@ -303,6 +361,7 @@ def main():
     check_gradients()
     check_opcheck()
     check_attention()
+    check_fsq()
     check_adamw()
     check_shard_copy()
     check_fp8()

@@ -13,8 +13,11 @@
 #include <torch/autograd.h>
 
 #include "ops/core/error.h"
+#include "test/ops/channel_norm/channel_norm_cases.h"
 #include "test/ops/dropout/dropout_cases.h"
 #include "test/ops/fp8/fp8_cases.h"
+#include "test/ops/fsq/fsq_cases.h"
+#include "test/ops/haar/haar_cases.h"
 #include "test/ops/lora_linear/lora_linear_cases.h"
 #include "test/ops/norm/adaln_cases.h"
 #include "test/ops/rms_norm/rms_norm_cases.h"
@@ -158,6 +161,10 @@ std::vector<std::vector<OpCase>> all_cases() {
       test::lora_linear_cases(),
       test::fp8_quantize_cases(),
       test::fp8_linear_cases(),
+      test::channel_norm_cases(),
+      test::haar_patch_cases(),
+      test::haar_unpatch_cases(),
+      test::fsq_cases(),
   };
 }
 
