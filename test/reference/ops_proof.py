@@ -107,6 +107,21 @@ def haar_unpatch(patches, p, first):
     return x.reshape(b, -1, t * p, h * p, w * p)[:, :, (p - 1) * first:]
 
 
+def head_loss(hidden, weight, target, bias=None, reduction="mean"):
+    """cross_entropy with label smoothing 0.1 and z-loss 0.01, each averaged as `reduction` says."""
+    logits = F.linear(hidden, weight, bias).flatten(0, -2)
+    loss = F.cross_entropy(logits, target.flatten(), label_smoothing=0.1, reduction="none")
+    loss = (loss + 0.01 * logits.logsumexp(-1).square()) * (target.flatten() != -100)
+    if reduction == "none":
+        return loss.view(target.shape)
+    return loss.sum() / ((target != -100).sum() if reduction == "mean" else 1)
+
+
+def log_probs(hidden, weight, target, bias, temperature):
+    logits = F.linear(hidden, weight, bias) / temperature
+    return logits.log_softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+
+
 def leaf(*shape, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype, requires_grad=True)
 
@@ -120,6 +135,8 @@ def cases(dtype):
         return torch.randn(*shape, dtype=dtype)
 
     angle, angles = frozen(5, 4), frozen(2, 5, 3)
+    classes = torch.tensor([[3, 0, -100], [10, 5, 7]])
+    head = (make(2, 3, 5), make(11, 5), classes)
     return {
         "adaln": (lambda *t: ops.adaln(*t, EPS), adaln, (make(2, 3, 5, 8), make(2, 3, 1, 8), make(2, 3, 1, 8))),
         "adaln, shared by samples": (lambda *t: ops.adaln(*t, EPS), adaln,
@@ -156,12 +173,18 @@ def cases(dtype):
             lambda x, w, b, A, B: F.linear(x, w, b) + F.linear(F.linear(dropped(x), A), B) * DROPPED[0],
             (make(2, 3, 6), frozen(5, 6), frozen(5), make(4, 6), make(5, 4))),
         "seeded_dropout": (lambda x: ops.seeded_dropout(x, *DROPPED[1:]), dropped, (make(2, 3, 700),)),
+        "linear_cross_entropy": (lambda *t: ops.linear_cross_entropy(*t, None, -100, 0.1, 0.01), head_loss, head),
+        "linear_cross_entropy, each token": (
+            lambda *t: ops.linear_cross_entropy(*t, -100, 0.1, 0.01, "none"),
+            lambda *t: head_loss(*t, reduction="none"), head + (make(11),)),
+        "linear_log_probs": (lambda *t: ops.linear_log_probs(*t, 0.7), lambda *t: log_probs(*t, 0.7),
+                             (make(2, 3, 5), make(11, 5), classes.abs() % 11, make(11))),
     }
 
 
 def operator_of(name):
     base = name.split(",")[0]
-    extra = {"gated_residual": (), "lora_linear": DROPPED if "dropout" in name else (0.7,),
+    extra = {"gated_residual": (), "linear_cross_entropy": (), "linear_log_probs": (), "lora_linear": DROPPED if "dropout" in name else (0.7,),
              "seeded_dropout": DROPPED[1:], "rms_norm_silu": (1e-12, True), "haar_patch": (4, 1),
              "haar_unpatch": (2, 1)}.get(base, (EPS,))
     return getattr(ops, base).default, extra
@@ -169,7 +192,7 @@ def operator_of(name):
 
 def check_values():
     for name, (ours, plain, inputs) in cases(torch.float32).items():
-        got, want = ours(*inputs), plain(*(t.double() for t in inputs))
+        got, want = ours(*inputs), plain(*(t.double() if t.is_floating_point() else t for t in inputs))
         got, want = (t if isinstance(t, tuple) else (t,) for t in (got, want))
         error = max(((g - w).norm() / w.norm()).item() for g, w in zip(got, want))
         check(f"{name}: forward", error < 5e-6, f"relative L2 {error:.1e}")

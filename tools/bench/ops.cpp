@@ -18,6 +18,7 @@
 #include "test/ops/fp8/fp8_cases.h"
 #include "test/ops/fsq/fsq_cases.h"
 #include "test/ops/haar/haar_cases.h"
+#include "test/ops/linear_cross_entropy/linear_cross_entropy_cases.h"
 #include "test/ops/lora_linear/lora_linear_cases.h"
 #include "test/ops/norm/adaln_cases.h"
 #include "test/ops/rms_norm/rms_norm_cases.h"
@@ -159,6 +160,8 @@ std::vector<std::vector<OpCase>> all_cases() {
       test::shard_copy_benchmarks(),
       test::dropout_cases(),
       test::lora_linear_cases(),
+      test::linear_cross_entropy_cases(),
+      test::linear_log_probs_cases(),
       test::fp8_quantize_cases(),
       test::fp8_linear_cases(),
       test::channel_norm_cases(),

@@ -1,0 +1,31 @@
+#pragma once
+
+// Groups, workspace and products of linear_cross_entropy.h, below autograd. hidden: [N, D];
+// weight: [V, D]; bias: [V]; target: [N]. Gradients that are not wanted come back as [0].
+
+#include <ATen/core/Tensor.h>
+#include <optional>
+#include <tuple>
+
+namespace cosmos::ops::driver {
+
+/// {loss [N], entropy [N] ([0] unless asked for), state [N, 5] for the backward pass}.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(
+    const at::Tensor& hidden, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const at::Tensor& target, int64_t ignore_index, double label_smoothing, double z_loss,
+    double scale, bool entropy);
+
+/// {grad of hidden, of weight, of bias}; `grad`: [N], of the losses, accumulate type.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_backward(
+    const at::Tensor& grad, const at::Tensor& state, const at::Tensor& hidden,
+    const at::Tensor& weight, const std::optional<at::Tensor>& bias, const at::Tensor& target,
+    int64_t ignore_index, double label_smoothing, double z_loss, double scale, bool hidden_grad,
+    bool weight_grad, bool bias_grad);
+
+/// {sum or mean of the losses, its gradients of hidden, weight and bias}.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_with_gradients(
+    const at::Tensor& hidden, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const at::Tensor& target, int64_t ignore_index, double label_smoothing, double z_loss,
+    bool mean, bool hidden_grad, bool weight_grad, bool bias_grad);
+
+}  // namespace cosmos::ops::driver

@@ -1,0 +1,215 @@
+// Linear layer with cross-entropy, and log-probabilities, against the plain formula in float64.
+#include <limits>
+
+#include "ops/core/error.h"
+#include "test/ops/linear_cross_entropy/linear_cross_entropy_cases.h"
+#include "test/support/op_checks.h"
+#include "test/support/peak_memory.h"
+
+using namespace cosmos;
+using namespace cosmos::test;
+
+namespace {
+
+bool close_to(const at::Tensor& got, const at::Tensor& want, double tolerance) {
+  return (got.to(at::kDouble) - want.to(at::kDouble)).abs().max().item<double>() <= tolerance;
+}
+
+std::vector<at::Tensor> float_inputs(std::vector<int64_t> hidden, int64_t classes, bool bias) {
+  std::vector<at::Tensor> out;
+  for (const at::Tensor& x : linear_loss_inputs({"", std::move(hidden), classes, bias}))
+    out.push_back(x.is_floating_point() ? x.detach().to(at::kFloat).requires_grad_() : x);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("linear cross-entropy equals the plain formula in every dtype and instruction set",
+          "[ops]") {
+  check_cases(linear_cross_entropy_cases());
+}
+
+TEST_CASE("linear log-probabilities equal the plain formula in every dtype and instruction set",
+          "[ops]") {
+  check_cases(linear_log_probs_cases());
+}
+
+TEST_CASE("linear cross-entropy gradients equal central differences", "[ops]") {
+  check_gradients(linear_cross_entropy_cases());
+  check_gradients(linear_log_probs_cases());
+}
+
+TEST_CASE("entropies equal the plain formula and carry no gradient", "[ops]") {
+  torch::manual_seed(1);
+  for (const int64_t classes : {2, 5003}) {
+    auto t = float_inputs({6, 8}, classes, true);
+    t[2][1] = -100;
+    const auto [log_p, entropy] = ops::linear_log_probs_entropy(t[0], t[1], t[2], t[3], 0.5);
+    const auto [want_log_p, want] =
+        ops::reference::linear_log_probs_entropy(t[0], t[1], t[2], t[3], 0.5);
+    CHECK(close_to(log_p, want_log_p, 1e-5));
+    CHECK(close_to(entropy, want, 1e-5));
+    CHECK(entropy[1].item<float>() == 0);
+    CHECK(log_p.requires_grad());
+    CHECK_FALSE(entropy.requires_grad());
+  }
+}
+
+TEST_CASE("cross-entropy survives logits beyond exp's range", "[ops]") {
+  const at::Tensor hidden = at::tensor({300.f, -300.f, -1e4f, 1e4f, 0.f, 0.f}).view({3, 2});
+  const at::Tensor weight = at::eye(2), target = at::tensor({0, 0, 1}, at::kLong);
+  const at::Tensor loss = ops::linear_cross_entropy(hidden, weight, target, {}, -100, 0, 0, "none");
+  CHECK(close_to(loss, at::tensor({0.0, 2e4, std::log(2.0)}), 1e-6));
+}
+
+TEST_CASE("classes masked by -infinity get probability 0 and no gradient", "[ops]") {
+  torch::manual_seed(2);
+  auto t = float_inputs({4, 8}, 1500, true);
+  {
+    const at::NoGradGuard no_grad;
+    t[3].slice(0, 0, 1100).fill_(-std::numeric_limits<float>::infinity());
+    t[2].fill_(1200);
+  }
+  for (const char* reduction : {"mean", "none"}) {
+    const at::Tensor loss =
+        ops::linear_cross_entropy(t[0], t[1], t[2], t[3], -100, 0, 0, reduction).sum();
+    const auto grads = torch::autograd::grad({loss}, {t[0], t[1]});
+    CHECK(std::isfinite(loss.item<float>()));
+    CHECK(grads[0].isfinite().all().item<bool>());
+    CHECK(grads[1].slice(0, 0, 1100).abs().max().item<float>() == 0);
+  }
+  const at::Tensor entropy = std::get<1>(ops::linear_log_probs_entropy(t[0], t[1], t[2], t[3]));
+  CHECK(entropy.isfinite().all().item<bool>());
+}
+
+TEST_CASE("a NaN among the logits is not hidden", "[ops]") {
+  auto t = float_inputs({2, 4}, 3000, true);
+  const at::NoGradGuard no_grad;
+  t[3][2000] = std::nan("");
+  const at::Tensor loss = ops::linear_cross_entropy(t[0], t[1], t[2], t[3], -100, 0, 0, "none");
+  CHECK(loss.isnan().all().item<bool>());
+}
+
+TEST_CASE("the mean over no supervised token is 0, with gradients 0", "[ops]") {
+  auto t = float_inputs({3, 4}, 6, false);
+  const at::Tensor loss = ops::linear_cross_entropy(t[0], t[1], at::full({3}, -100, at::kLong));
+  CHECK(loss.item<float>() == 0);
+  for (const at::Tensor& g : torch::autograd::grad({loss}, {t[0], t[1]}))
+    CHECK(g.abs().max().item<float>() == 0);
+}
+
+TEST_CASE("a frozen weight or hidden gets no gradient and changes no other", "[ops]") {
+  torch::manual_seed(4);
+  for (const char* reduction : {"mean", "none"}) {
+    auto t = float_inputs({200, 8}, 30, true);
+    const auto loss = [&](const at::Tensor& hidden, const at::Tensor& weight) {
+      return ops::linear_cross_entropy(hidden, weight, t[2], t[3], -100, 0, 0, reduction).sum();
+    };
+    const auto all = torch::autograd::grad({loss(t[0], t[1])}, {t[0], t[1], t[3]});
+    const auto lora = torch::autograd::grad({loss(t[0], t[1].detach())}, {t[0]});
+    const auto head = torch::autograd::grad({loss(t[0].detach(), t[1])}, {t[1], t[3]});
+    CHECK(at::equal(all[0], lora[0]));
+    CHECK(at::equal(all[1], head[0]));
+    CHECK(at::equal(all[2], head[1]));
+  }
+}
+
+TEST_CASE("a loss that is scaled, or differentiated twice over a kept graph", "[ops]") {
+  torch::manual_seed(6);
+  auto t = float_inputs({20, 8}, 30, true);
+  const std::vector<at::Tensor> leaves = {t[0], t[1], t[3]};
+  const auto make = [&] { return ops::linear_cross_entropy(t[0], t[1], t[2], t[3]); };
+  const auto once = torch::autograd::grad({make()}, leaves);
+  const at::Tensor loss = make();
+  const auto first = torch::autograd::grad({loss * 3}, leaves, {}, /*retain_graph=*/true);
+  const auto second = torch::autograd::grad({loss}, leaves, {}, /*retain_graph=*/true);
+  const auto third = torch::autograd::grad({loss * 3}, leaves);
+  for (std::size_t i = 0; i < leaves.size(); ++i) {
+    CHECK(close_to(first[i], once[i] * 3, 1e-6));
+    CHECK(at::equal(second[i], once[i]));
+    CHECK(at::equal(third[i], first[i]));
+  }
+}
+
+TEST_CASE("losses have the same bits for any number of threads", "[ops]") {
+  torch::manual_seed(5);
+  // Products of small integers are exact: what differs would be ours.
+  const at::Tensor hidden = at::randint(-3, 4, {300, 8}).to(at::kFloat);
+  const at::Tensor weight = at::randint(-3, 4, {5003, 8}).to(at::kFloat).requires_grad_();
+  const at::Tensor target = at::randint(5003, {300}, at::kLong);
+  const auto losses = [&](int threads, const char* reduction) {
+    at::set_num_threads(threads);
+    return ops::linear_cross_entropy(hidden, weight, target, {}, -100, 0.1, 0.01, reduction);
+  };
+  const int before = at::get_num_threads();
+  for (const char* reduction : {"none", "mean"})
+    CHECK(at::equal(losses(1, reduction), losses(2, reduction)));
+  at::set_num_threads(before);
+}
+
+TEST_CASE("the workspace is a sixteenth of the logits", "[ops]") {
+  torch::manual_seed(8);
+  const auto check = [](int64_t tokens, int64_t classes, const char* reduction) {
+    auto t = float_inputs({tokens, 4}, classes, false);
+    const auto step = [&](const auto& op) {
+      return peak_bytes([&] {
+        const at::Tensor loss = op(t[0], t[1], t[2], std::nullopt, -100, 0, 0, reduction).sum();
+        torch::autograd::grad({loss}, {t[0], t[1]});
+      });
+    };
+    const int64_t logits = tokens * classes * 4, fused = step(ops::linear_cross_entropy);
+    const int64_t plain = step(ops::reference::linear_cross_entropy);
+    INFO(reduction << ": " << fused << " bytes, logits " << logits << ", plain formula " << plain);
+    CHECK(fused < logits / 10);
+    CHECK(fused < plain / 20);
+  };
+  check(1600, 3000, "mean");  // groups of tokens
+  check(64, 40000, "none");   // groups of classes
+}
+
+TEST_CASE("linear cross-entropy refuses what does not fit, with expected and got", "[ops]") {
+  const at::Tensor hidden = at::randn({2, 3, 4}), weight = at::randn({7, 4});
+  const at::Tensor target = at::zeros({2, 3}, at::kLong);
+  const auto message = [](const char* a, const char* b) {
+    return Catch::Contains("linear_cross_entropy") && Catch::Contains(a) && Catch::Contains(b);
+  };
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(hidden, at::randn({7, 5}), target),
+                    message("weight: expected [V, 4]", "[7, 5]"));
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(hidden, weight, target.view({6})),
+                    message("target: expected int64 [2, 3]", "[6]"));
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(hidden, weight, target.to(at::kFloat)),
+                    message("target: expected int64", "float32"));
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(hidden, weight, target, at::zeros({6})),
+                    message("bias: expected [7]", "[6]"));
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(hidden, weight.to(at::kDouble), target),
+                    message("weight: expected float32", "float64"));
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(hidden, weight, target, {}, -100, 1.5),
+                    message("label_smoothing: expected 0 to 1", "1.5"));
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(hidden, weight, target, {}, -100, 0, 0, "avg"),
+                    message("reduction: expected mean, sum or none", "avg"));
+  CHECK_THROWS_WITH(ops::linear_log_probs(hidden, weight, target, {}, 0.),
+                    Catch::Contains("temperature: expected more than 0, got 0"));
+  CHECK_THROWS_AS(ops::linear_cross_entropy(hidden.to(at::kInt), weight.to(at::kInt), target),
+                  Error);
+}
+
+TEST_CASE("a target that is no class is refused with its place", "[ops]") {
+  auto t = float_inputs({6, 4}, 7, false);
+  t[2][3] = 7;
+  CHECK_THROWS_WITH(ops::linear_cross_entropy(t[0], t[1], t[2]),
+                    Catch::Contains("target[3]: expected a class from 0 to 6, or ignore_index "
+                                    "-100, got 7"));
+  t[2][3] = -1;
+  CHECK_THROWS_WITH(ops::linear_log_probs(t[0], t[1], t[2]), Catch::Contains("target[3]"));
+  CHECK_NOTHROW(ops::linear_cross_entropy(t[0], t[1], t[2], {}, /*ignore_index=*/-1));
+}
+
+TEST_CASE("linear cross-entropy refuses second derivatives", "[ops]") {
+  auto t = float_inputs({6, 4}, 7, false);
+  for (const char* reduction : {"mean", "none"}) {
+    const at::Tensor loss =
+        ops::linear_cross_entropy(t[0], t[1], t[2], {}, -100, 0, 0, reduction).sum();
+    CHECK_THROWS_WITH(torch::autograd::grad({loss}, {t[0]}, {}, true, /*create_graph=*/true),
+                      Catch::Contains("no second derivative"));
+  }
+}
