@@ -1,6 +1,7 @@
 #include "modules/dit/layers.h"
 
 #include "modules/core/init.h"
+#include "ops/activation/activation.h"
 #include "ops/rms_norm/rms_norm.h"
 
 namespace cosmos::modules {
@@ -38,7 +39,7 @@ FeedForwardImpl::FeedForwardImpl(int64_t dim, int64_t inner_dim) {
 }
 
 Tensor FeedForwardImpl::forward(const Tensor& x) {
-  return down_(torch::gelu(up_(x)));
+  return down_(ops::gelu(up_(x)));
 }
 
 ProjectionImpl::ProjectionImpl(int64_t in_dim, int64_t out_dim) {
@@ -46,7 +47,7 @@ ProjectionImpl::ProjectionImpl(int64_t in_dim, int64_t out_dim) {
 }
 
 Tensor ProjectionImpl::forward(const Tensor& x) {
-  return torch::gelu(linear_(x));
+  return ops::gelu(linear_(x));
 }
 
 }  // namespace cosmos::modules

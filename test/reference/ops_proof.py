@@ -137,6 +137,7 @@ def cases(dtype):
     angle, angles = frozen(5, 4), frozen(2, 5, 3)
     classes = torch.tensor([[3, 0, -100], [10, 5, 7]])
     head = (make(2, 3, 5), make(11, 5), classes)
+    halves = tuple(t.detach().requires_grad_() for t in make(3, 5, 14).chunk(2, -1))
     return {
         "adaln": (lambda *t: ops.adaln(*t, EPS), adaln, (make(2, 3, 5, 8), make(2, 3, 1, 8), make(2, 3, 1, 8))),
         "adaln, shared by samples": (lambda *t: ops.adaln(*t, EPS), adaln,
@@ -179,15 +180,30 @@ def cases(dtype):
             lambda *t: head_loss(*t, reduction="none"), head + (make(11),)),
         "linear_log_probs": (lambda *t: ops.linear_log_probs(*t, 0.7), lambda *t: log_probs(*t, 0.7),
                              (make(2, 3, 5), make(11, 5), classes.abs() % 11, make(11))),
+        "gelu": (ops.gelu, F.gelu, (make(3, 5, 7),)),
+        "gelu, tanh": (lambda x: ops.gelu(x, "tanh"), lambda x: F.gelu(x, approximate="tanh"),
+                       (make(3, 5, 7),)),
+        "swiglu": (ops.swiglu, lambda gate, up: F.silu(gate) * up, (make(3, 5, 7), make(3, 5, 7))),
+        "swiglu, halves of one tensor": (ops.swiglu, lambda gate, up: F.silu(gate) * up, halves),
+        "geglu": (ops.geglu, lambda gate, up: F.gelu(gate) * up, (make(3, 5, 7), make(3, 5, 7))),
+        "geglu, tanh": (lambda *t: ops.geglu(*t, "tanh"),
+                        lambda gate, up: F.gelu(gate, approximate="tanh") * up,
+                        (make(3, 5, 7), make(3, 5, 7))),
     }
+
+
+#: What the operators of cases() take beyond the tensors; (EPS,) where nothing stands here.
+EXTRA = {
+    "gated_residual": (), "gelu": (), "swiglu": (), "geglu": (), "linear_cross_entropy": (),
+    "linear_log_probs": (), "lora_linear": (0.7,), "lora_linear, dropout": DROPPED,
+    "seeded_dropout": DROPPED[1:], "rms_norm_silu": (1e-12, True), "haar_patch": (4, 1),
+    "haar_unpatch": (2, 1), "gelu, tanh": ("tanh",), "geglu, tanh": ("tanh",),
+}
 
 
 def operator_of(name):
     base = name.split(",")[0]
-    extra = {"gated_residual": (), "linear_cross_entropy": (), "linear_log_probs": (), "lora_linear": DROPPED if "dropout" in name else (0.7,),
-             "seeded_dropout": DROPPED[1:], "rms_norm_silu": (1e-12, True), "haar_patch": (4, 1),
-             "haar_unpatch": (2, 1)}.get(base, (EPS,))
-    return getattr(ops, base).default, extra
+    return getattr(ops, base).default, EXTRA.get(name, EXTRA.get(base, (EPS,)))
 
 
 def check_values():

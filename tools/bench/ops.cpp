@@ -13,6 +13,7 @@
 #include <torch/autograd.h>
 
 #include "ops/core/error.h"
+#include "test/ops/activation/activation_cases.h"
 #include "test/ops/channel_norm/channel_norm_cases.h"
 #include "test/ops/dropout/dropout_cases.h"
 #include "test/ops/fp8/fp8_cases.h"
@@ -160,6 +161,11 @@ std::vector<std::vector<OpCase>> all_cases() {
       test::shard_copy_benchmarks(),
       test::dropout_cases(),
       test::lora_linear_cases(),
+      test::gelu_cases("none"),
+      test::gelu_cases("tanh"),
+      test::swiglu_cases(),
+      test::geglu_cases("none"),
+      test::geglu_cases("tanh"),
       test::linear_cross_entropy_cases(),
       test::linear_log_probs_cases(),
       test::fp8_quantize_cases(),

@@ -40,6 +40,9 @@ using std::isfinite;
 inline float rsqrtf(float x) {
   return 1.f / std::sqrt(x);
 }
+inline float __fdividef(float x, float y) {
+  return x / y;
+}
 
 namespace cuda_emulation {
 
