@@ -9,12 +9,16 @@
 #include "trainer/loop/plan.h"
 #include "trainer/loop/stop_signal.h"
 #include "trainer/loop/trainer.h"
+#include "trainer/parallel/group.h"
+#include "trainer/parallel/spawn.h"
 #include "trainer/recipes/builtin.h"
 
 namespace {
 
 using namespace cosmos;
 using namespace cosmos::trainer;
+
+constexpr std::chrono::minutes kTimeout(10);  // of a collective, as NCCL's default
 
 cxxopts::Options make_options() {
   cxxopts::Options options("cosmos-train",
@@ -28,7 +32,7 @@ cxxopts::Options make_options() {
     ("plan", "print parameters, FLOPs and predicted memory, and stop; nothing is run or read")
     ("resume", "auto: continue the run folder; never: refuse one with checkpoints; or a checkpoint",
      cxxopts::value<std::string>()->default_value("auto"))
-    ("nproc", "local ranks", cxxopts::value<int>()->default_value("1"))
+    ("nproc", "ranks on this machine, which share the model (trainer.parallel)", cxxopts::value<int>()->default_value("1"))
     ("schema", "print the JSON Schema of config files, and stop")
     ("h,help", "this text")
     ("arguments", "", cxxopts::value<std::vector<std::string>>());
@@ -37,14 +41,18 @@ cxxopts::Options make_options() {
   return options;
 }
 
-int train(const Config& config, std::shared_ptr<Recipe> recipe, const std::string& resume) {
+int train(const Config& config, std::shared_ptr<Recipe> recipe, const std::string& resume,
+          const RankEnv& env) {
   Console console(std::cerr, ::isatty(STDERR_FILENO) != 0);
   const StopSignal signal;
-  const RunResult result = Trainer(config, std::move(recipe),
-                                   {.resume = resume,
-                                    .console = &console,
-                                    .should_stop = [&] { return signal.received() != 0; }})
-                               .run();
+  const RunResult result =
+      Trainer(config, std::move(recipe),
+              {.resume = resume,
+               .console = &console,
+               .should_stop = [&] { return signal.received() != 0; },
+               .world = env.world > 1 ? connect(env, torch::kCPU, kTimeout) : nullptr})
+          .run();
+  if (env.rank > 0) return result.saved ? 0 : 1;  // the first rank speaks for all
   if (!result.saved) {
     console.line("the last checkpoint could not be written; free some space and run again");
     return 1;
@@ -65,10 +73,6 @@ int run(int argc, char** argv) {
   if (args.count("help")) return std::cout << options.help() << '\n', 0;
   if (args.count("schema")) return std::cout << config_schema().dump(2) << '\n', 0;
   if (args.count("arguments") == 0) return std::cerr << options.help() << '\n', 2;
-  const int nproc = args["nproc"].as<int>();
-  require(nproc == 1, "--nproc: got ", nproc,
-          "; this version trains in one process (use more CPU threads with trainer.threads)");
-
   modules::register_builtin_models();
   register_builtin_recipes();
   auto arguments = args["arguments"].as<std::vector<std::string>>();
@@ -82,7 +86,11 @@ int run(int argc, char** argv) {
     all["recipe"].update(recipe->resolved_config());
     return std::cout << all.dump(2) << '\n', 0;
   }
-  return train(config, recipe, args["resume"].as<std::string>());
+  const RankEnv env = read_rank_env();
+  const int nproc = args["nproc"].as<int>();
+  require(nproc >= 1, "--nproc: expected 1 or more, got ", nproc);
+  if (nproc > 1 && env.world == 1) return spawn_local(nproc, {argv, argv + argc});
+  return train(config, recipe, args["resume"].as<std::string>(), env);
 }
 
 }  // namespace

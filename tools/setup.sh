@@ -18,7 +18,7 @@ TORCH_VERSION=2.11.0
 DEPS=$PWD/.deps
 PACKAGES=(g++ clang libomp-dev cmake ninja-build pkg-config git unzip curl
           python3 python3-pip ffmpeg
-          nlohmann-json3-dev libcxxopts-dev catch2
+          nlohmann-json3-dev libcxxopts-dev catch2 libgloo-dev
           libavformat-dev libavcodec-dev libavutil-dev libswscale-dev clang-format)
 # LibTorch's CPU half needs these two beside it; the CUDA half needs the rest.
 CPU_WHEELS=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
@@ -141,6 +141,7 @@ get_libtorch() {
   for name in "${wheels[@]}"; do
     wheel=$(fetch_wheel "$name")
     unzip -qo "$wheel" 'nvidia/*/lib/*' -d "$DEPS"
+    case $name in nvidia-nccl*) unzip -qo "$wheel" 'nvidia/nccl/include/*' -d "$DEPS" ;; esac
   done
   has_libtorch "$DEPS/torch" || die "the torch wheel did not hold what was expected"
   touch "$DEPS/.complete-$half"

@@ -55,8 +55,9 @@ Tensor as_rows(const Tensor& x, int64_t batch) {
 }
 
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask, Scale scale) {
-  return at::scaled_dot_product_attention(q, k, v, mask.defined() ? std::optional(mask) : std::nullopt,
-                                          0.0, false, scale, /*enable_gqa=*/q.size(1) != k.size(1));
+  return at::scaled_dot_product_attention(q, k, v,
+                                          mask.defined() ? std::optional(mask) : std::nullopt, 0.0,
+                                          false, scale, /*enable_gqa=*/q.size(1) != k.size(1));
 }
 
 Tensor forward_tiles(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -77,8 +78,7 @@ struct NeighborhoodFunction : torch::autograd::Function<NeighborhoodFunction> {
     ctx->save_for_backward({q, k, v});
     ctx->saved_data["scale"] = scale;
     // Copies share the index tensors.
-    ctx->saved_data["plan"] =
-        c10::IValue::make_capsule(c10::make_intrusive<PlanHolder>(plan));
+    ctx->saved_data["plan"] = c10::IValue::make_capsule(c10::make_intrusive<PlanHolder>(plan));
     return forward_tiles(q, k, v, plan, scale);
   }
 
@@ -122,10 +122,11 @@ void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v,
   dtype_of("neighborhood_attention", "q", q);
   check_alike("neighborhood_attention", "q", q, "k", k);
   check_same("neighborhood_attention", "k", k, "v", v);
-  require(q.dim() == 4 && k.dim() == 4 && q.size(0) == k.size(0) && q.size(3) == k.size(3) &&
-              k.size(2) > 0 && q.size(2) % k.size(2) == 0,
-          "neighborhood_attention: expected q [B, N, heads, d] and k, v [B, N, kv_heads, d], heads ",
-          "a multiple of kv_heads, got ", describe(q), " and ", describe(k));
+  require(
+      q.dim() == 4 && k.dim() == 4 && q.size(0) == k.size(0) && q.size(3) == k.size(3) &&
+          k.size(2) > 0 && q.size(2) % k.size(2) == 0,
+      "neighborhood_attention: expected q [B, N, heads, d] and k, v [B, N, kv_heads, d], heads ",
+      "a multiple of kv_heads, got ", describe(q), " and ", describe(k));
   require(q.size(1) == plan.tokens() && k.size(1) == plan.tokens(),
           "neighborhood_attention: expected ", plan.tokens(), " tokens as the plan, got ",
           q.size(1), " queries and ", k.size(1), " keys");

@@ -112,9 +112,9 @@ at::Tensor token_numbers(const std::vector<AxisTile>& t, const std::vector<AxisT
 }
 
 at::Tensor mask_of(const AxisTile& tile) {
-  const at::Tensor mask = at::empty(
-      {static_cast<int64_t>(tile.queries.size()), static_cast<int64_t>(tile.keys.size())},
-      at::kBool);
+  const at::Tensor mask =
+      at::empty({static_cast<int64_t>(tile.queries.size()), static_cast<int64_t>(tile.keys.size())},
+                at::kBool);
   std::copy(tile.mask.begin(), tile.mask.end(), mask.mutable_data_ptr<bool>());
   return mask;
 }
@@ -136,15 +136,15 @@ NeighborhoodPlan::NeighborhoodPlan(std::array<NeighborhoodAxis, 3> axes, at::Dev
     : axes_(axes), device_(device) {
   for (int i = 0; i < 3; ++i) check_axis(axes[i], kAxisNames[i]);
   const int64_t height = axes[1].length, width = axes[2].length;
-  const Forms times = axis_tiles(axes[0]), rows = axis_tiles(axes[1]), columns = axis_tiles(axes[2]);
+  const Forms times = axis_tiles(axes[0]), rows = axis_tiles(axes[1]),
+              columns = axis_tiles(axes[2]);
   for (const auto& t : times)
     for (const auto& h : rows)
       for (const auto& w : columns) {
         const at::Tensor mask = product_mask(t[0], h[0], w[0]);
-        groups_.push_back(
-            {token_numbers(t, h, w, &AxisTile::queries, height, width).to(device),
-             token_numbers(t, h, w, &AxisTile::keys, height, width).to(device),
-             mask.defined() ? mask.to(device) : mask});
+        groups_.push_back({token_numbers(t, h, w, &AxisTile::queries, height, width).to(device),
+                           token_numbers(t, h, w, &AxisTile::keys, height, width).to(device),
+                           mask.defined() ? mask.to(device) : mask});
       }
 }
 

@@ -44,8 +44,7 @@ void check_arguments(const Tensor& q, const Tensor& k, const Tensor& v, const Of
 
 Offsets lengths(const Offsets& offsets) {
   Offsets out;
-  for (std::size_t s = 0; s + 1 < offsets.size(); ++s)
-    out.push_back(offsets[s + 1] - offsets[s]);
+  for (std::size_t s = 0; s + 1 < offsets.size(); ++s) out.push_back(offsets[s + 1] - offsets[s]);
   return out;
 }
 
@@ -76,8 +75,7 @@ Tensor sequence_attention(const Tensor& q, const Tensor& k, const Tensor& v, boo
   if (m == 0) return q.mul(0);  // sees nothing; still part of the graph
   std::optional<Tensor> mask;
   // The library's causal mask starts at the first key; ours ends at the last.
-  if (causal && n != m)
-    mask = at::full({n, m}, true, q.options().dtype(at::kBool)).tril(m - n);
+  if (causal && n != m) mask = at::full({n, m}, true, q.options().dtype(at::kBool)).tril(m - n);
   const auto heads_first = [](const Tensor& x) { return x.transpose(0, 1).unsqueeze(0); };
   Tensor out = at::scaled_dot_product_attention(heads_first(q), heads_first(k), heads_first(v),
                                                 mask, 0.0, causal && n == m, scale,

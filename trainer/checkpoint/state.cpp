@@ -16,17 +16,17 @@ bool whole_model_trains(const modules::Model& model) {
 }
 
 // The model's folder with the averages in place of the weights, in float32 whatever the model has.
-TensorMap averaged_tensors(const modules::Model& model, const Ema& ema) {
+TensorMap averaged_tensors(const modules::Model& model, const TensorMap& averages) {
   TensorMap tensors = modules::file_tensors(model);
-  for (const auto& [name, average] : ema.averages()) tensors.at(model.file_key(name)) = average;
+  for (const auto& [name, average] : averages) tensors.at(model.file_key(name)) = average;
   return tensors;
 }
 
-void save_averages(const fs::path& dir, const modules::Model& model, const Ema& ema) {
+void save_averages(const fs::path& dir, const modules::Model& model, const TensorMap& averages) {
   const Json config = model.config_json();
   const bool diffusers = config.contains("_class_name");
   modules::save_weights(dir, diffusers ? modules::kDiffusersWeights : modules::kTransformersWeights,
-                        averaged_tensors(model, ema));
+                        averaged_tensors(model, averages));
   modules::write_json(dir / "config.json", config);
 }
 
@@ -36,21 +36,99 @@ TensorMap trainable_map(const modules::Model& model) {
   return tensors;
 }
 
+// AdamW::state() of this rank, and the float32 shards of narrower weights as masters.
+TensorMap optimizer_state(const TrainState& state) {
+  TensorMap all = state.optimizer.state();
+  if (!state.sharded) return all;
+  const auto parameters = state.model.named_parameters();
+  for (const auto& [name, shard] : state.sharded->shards())
+    if (parameters[name].scalar_type() != shard.scalar_type())
+      all["master." + name] = shard.detach();
+  return all;
+}
+
+// "exp_avg.blocks.0.weight": what of which parameter. "step" has no rows to split.
+std::pair<std::string, std::string> split_key(const std::string& key) {
+  const std::size_t dot = key.find('.');
+  return {key.substr(0, dot), key.substr(dot + 1)};
+}
+
+// fn(prefix, tensors by parameter name) for every kind of optimiser tensor that is split over
+// ranks.
+template <typename Fn>
+void for_each_kind(const TensorMap& optimizer, Fn fn) {
+  std::map<std::string, TensorMap> kinds;
+  for (const auto& [key, tensor] : optimizer) {
+    const auto [kind, name] = split_key(key);
+    if (kind != "step") kinds[kind][name] = tensor;
+  }
+  for (const auto& [kind, tensors] : kinds) fn(kind, tensors);
+}
+
+void copy_rows(const FullyShard& sharded, const TensorMap& whole, const TensorMap& shards) {
+  const torch::NoGradGuard no_grad;
+  for (const auto& [name, rows] : sharded.local(whole)) shards.at(name).copy_(rows);
+}
+
+void load_optimizer(const fs::path& file, const TrainState& state) {
+  const TensorMap loaded = modules::load_safetensors(file);
+  if (!state.sharded) return state.optimizer.load_state(loaded, file.string());
+  const TensorMap whole = gather_tensors(state).optimizer, shards = optimizer_state(state);
+  copy_tensors(loaded, whole, file.string());
+  for (const auto& [key, tensor] : whole)
+    if (split_key(key).first == "step") shards.at(key).copy_(tensor);
+  for_each_kind(shards, [&](const std::string& kind, const TensorMap& mine) {
+    TensorMap all;
+    for (const auto& [name, shard] : mine) all[name] = whole.at(kind + "." + name);
+    copy_rows(*state.sharded, all, mine);
+  });
+}
+
+void load_averages(const fs::path& dir, const TrainState& state, bool whole_model) {
+  const fs::path file = dir / (whole_model ? "ema" : "ema.safetensors");
+  if (!fs::exists(file)) return state.ema->restart();  // switched on since: start from the weights
+  const TensorMap whole = gather_tensors(state).averages;
+  if (whole_model) {
+    // The folder is complete: what is not averaged (buffers) is compared by name and copied along.
+    copy_tensors(modules::WeightFolder(file).tensors(), averaged_tensors(state.model, whole),
+                 file.string());
+  } else {
+    copy_tensors(modules::load_safetensors(file), whole, file.string());
+  }
+  if (state.sharded) copy_rows(*state.sharded, whole, state.ema->averages());
+}
+
 }  // namespace
 
-void save_state(const fs::path& dir, const TrainState& state) {
+WholeTensors gather_tensors(const TrainState& state) {
+  WholeTensors whole;
+  whole.optimizer = optimizer_state(state);
+  if (state.ema) whole.averages = state.ema->averages();
+  if (!state.sharded) return whole;
+  for_each_kind(TensorMap(whole.optimizer), [&](const std::string& kind, const TensorMap& mine) {
+    for (const auto& [name, tensor] : state.sharded->gather(mine))
+      whole.optimizer[kind + "." + name] = tensor;
+  });
+  for (const auto& [key, tensor] : whole.optimizer)
+    if (split_key(key).first == "step") whole.optimizer[key] = tensor.clone();
+  whole.averages = state.sharded->gather(whole.averages);
+  return whole;
+}
+
+void save_state(const fs::path& dir, const TrainState& state, const WholeTensors& tensors) {
   if (whole_model_trains(state.model)) {
     modules::save_model(dir / "model", state.model);
-    if (state.ema) save_averages(dir / "ema", state.model, *state.ema);
+    if (state.ema) save_averages(dir / "ema", state.model, tensors.averages);
   } else {
     modules::save_safetensors(dir / "trainable.safetensors", trainable_map(state.model));
-    if (state.ema) modules::save_safetensors(dir / "ema.safetensors", state.ema->averages());
+    if (state.ema) modules::save_safetensors(dir / "ema.safetensors", tensors.averages);
     state.recipe.write_adapter(dir / "adapter");
   }
-  modules::save_safetensors(dir / "optimizer.safetensors", state.optimizer.state());
+  modules::save_safetensors(dir / "optimizer.safetensors", tensors.optimizer);
 }
 
 void load_state(const fs::path& dir, const TrainState& state) {
+  const FullyShard::Whole guard(state.sharded);
   const bool whole = whole_model_trains(state.model);
   const fs::path weights = dir / (whole ? "model" : "trainable.safetensors");
   require(fs::exists(weights), weights.string(), ": missing; the checkpoint was trained ",
@@ -61,18 +139,9 @@ void load_state(const fs::path& dir, const TrainState& state) {
   } else {
     copy_tensors(modules::load_safetensors(weights), trainable_map(state.model), weights.string());
   }
-  state.optimizer.load_state(modules::load_safetensors(dir / "optimizer.safetensors"),
-                             (dir / "optimizer.safetensors").string());
-  if (!state.ema) return;
-  const fs::path ema = dir / (whole ? "ema" : "ema.safetensors");
-  if (!fs::exists(ema)) return state.ema->restart();  // switched on since: start from the weights
-  if (whole) {
-    // The folder is complete: what is not averaged (buffers) is compared by name and copied along.
-    copy_tensors(modules::WeightFolder(ema).tensors(), averaged_tensors(state.model, *state.ema),
-                 ema.string());
-  } else {
-    copy_tensors(modules::load_safetensors(ema), state.ema->averages(), ema.string());
-  }
+  if (state.sharded) state.sharded->copy_to_shards();
+  load_optimizer(dir / "optimizer.safetensors", state);
+  if (state.ema) load_averages(dir, state, whole);
 }
 
 }  // namespace cosmos::trainer

@@ -60,6 +60,22 @@ struct EmaConfig {
   }
 };
 
+struct ParallelConfig {
+  int64_t shard = 0;
+  int64_t replica = 1;
+  bool reshard_after_forward = true;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("shard", shard,
+      "ranks over which parameters, gradients and optimiser state are split; 0 = all that there "
+      "are");
+    v("replica", replica, "copies of the shards, each on `shard` ranks (HSDP)");
+    v("reshard_after_forward", reshard_after_forward,
+      "free a block's parameters between forward and backward; false: more memory, fewer gathers");
+  }
+};
+
 struct TrainerConfig {
   int64_t steps = 1000;
   int64_t micro_batch_size = 1;
@@ -72,6 +88,7 @@ struct TrainerConfig {
   EmaConfig ema;
   std::string activation_checkpointing = "none";
   int64_t selective_every = 2;
+  ParallelConfig parallel;
   int64_t log_every = 10;
   int64_t validate_every = 0;
   int64_t validation_batches = 0;
@@ -89,7 +106,8 @@ struct TrainerConfig {
     v("micro_batch_size", micro_batch_size, "samples that go through the model together");
     v("gradient_accumulation", gradient_accumulation, "micro-batches per optimiser step");
     v("seed", seed, "of sample order, noise, timesteps and initial weights");
-    v("precision", precision, "fp32, or bf16: bfloat16 model with float32 master weights");
+    v("precision", precision,
+      "fp32; bf16: bfloat16 model with float32 master weights; fp64: for comparisons");
     v("clip_norm", clip_norm, "gradients are scaled down to this global norm; 0 = never");
     v("optimizer", optimizer, "AdamW");
     v("schedule", schedule, "learning rate over the run");
@@ -97,6 +115,7 @@ struct TrainerConfig {
     v("activation_checkpointing", activation_checkpointing,
       "none, full (recompute every block in backward) or selective (some blocks)");
     v("selective_every", selective_every, "selective: recompute every n-th block, keep the others");
+    v("parallel", parallel, "how the ranks of --nproc, torchrun, Slurm or mpirun share the work");
     v("log_every", log_every, "steps between console lines; metrics.jsonl has every step");
     v("validate_every", validate_every, "steps between validations; 0 = only at the end");
     v("validation_batches", validation_batches, "micro-batches per validation; 0 = the whole set");

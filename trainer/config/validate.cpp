@@ -76,7 +76,7 @@ void validate(const Config& config) {
   c.at_least(1, "trainer.micro_batch_size", t.micro_batch_size);
   c.at_least(1, "trainer.gradient_accumulation", t.gradient_accumulation);
   c.at_least(0, "trainer.seed", t.seed);
-  c.one_of({"fp32", "bf16"}, "trainer.precision", t.precision);
+  c.one_of({"fp32", "bf16", "fp64"}, "trainer.precision", t.precision);
   c.check(t.clip_norm >= 0, "trainer.clip_norm", t.clip_norm, "0 (never) or more");
   check_optimizer(c, t.optimizer);
   check_schedule(c, t);

@@ -31,7 +31,11 @@ Json Trainer::full_config() const {
 }
 
 TrainState Trainer::state() {
-  return {.model = *model_, .recipe = *recipe_, .optimizer = *optimizer_, .ema = ema_.get()};
+  return {.model = *model_,
+          .recipe = *recipe_,
+          .optimizer = *optimizer_,
+          .ema = ema_.get(),
+          .sharded = parallel_.sharded()};
 }
 
 fs::path Trainer::checkpoint_to_resume() {
@@ -58,8 +62,10 @@ void Trainer::start() {
     const bool own =
         fs::exists(checkpoints_.path(step_)) && fs::equivalent(from, checkpoints_.path(step_));
     if (own) saved_step_ = step_;
-    for (const int64_t later : checkpoints_.set_aside_after(step_))
-      folder_.log("set aside: checkpoint of step " + std::to_string(later));
+    parallel_.on_first([&] {
+      for (const int64_t later : checkpoints_.set_aside_after(step_))
+        folder_.log("set aside: checkpoint of step " + std::to_string(later));
+    });
     folder_.log("resumed after step " + std::to_string(step_) + " from " + from.string());
     std::vector<std::string> changes;
     list_changes(manifest.value("config", Json()), config, "", changes);
@@ -85,23 +91,24 @@ void Trainer::describe_run() {
             {"parameters", format_count(parameters)},
             {"trained", format_count(trained)},
             {"precision", t.precision},
-            {"samples per step", std::to_string(t.micro_batch_size * t.gradient_accumulation)},
+            {"samples per step", std::to_string(samples_per_step())},
             {"seed", std::to_string(t.seed)},
             {"threads", std::to_string(at::get_num_threads())},
             {"LibTorch", TORCH_VERSION}};
+  if (parallel_.ranks() > 1) facts_.emplace_back("ranks", std::to_string(parallel_.ranks()));
   if (first_step_ > 0) facts_.emplace_back("resumed after step", std::to_string(first_step_));
   folder_.log(model_->class_name() + ": " + format_count(parameters) + " parameters, " +
               format_count(trained) + " trained; " + t.precision + ", " +
-              std::to_string(at::get_num_threads()) + " threads, LibTorch " TORCH_VERSION);
+              std::to_string(at::get_num_threads()) + " threads" +
+              (parallel_.ranks() > 1 ? ", " + std::to_string(parallel_.ranks()) + " ranks" : "") +
+              ", LibTorch " TORCH_VERSION);
 }
 
 bool Trainer::save() {
   if (saved_step_ == step_) return true;
-  const int64_t samples =
-      step_ * config_.trainer.micro_batch_size * config_.trainer.gradient_accumulation;
   const Json info = {{"config", full_config()},
                      {"seed", config_.trainer.seed},
-                     {"next_sample", samples},
+                     {"next_sample", step_ * samples_per_step()},
                      {"libtorch", TORCH_VERSION}};
   try {
     {
@@ -109,10 +116,14 @@ bool Trainer::save() {
       const torch::NoGradGuard no_grad;
       recipe_->before_save();
     }
-    const fs::path path =
-        checkpoints_.save(step_, info, [this](const fs::path& dir) { save_state(dir, state()); });
+    const WholeTensors tensors = gather_tensors(state());
+    const FullyShard::Whole whole(parallel_.sharded());
+    parallel_.on_first([&] {
+      checkpoints_.save(step_, info,
+                        [&](const fs::path& dir) { save_state(dir, state(), tensors); });
+    });
     saved_step_ = step_;
-    folder_.log("saved " + path.string());
+    folder_.log("saved " + checkpoints_.path(step_).string());
     return true;
   } catch (const std::exception& error) {
     folder_.log("step " + std::to_string(step_) + ": checkpoint not saved: " + error.what() +

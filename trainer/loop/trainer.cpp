@@ -18,6 +18,12 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+// The first rank writes the run's folder, the others logs of their own in it.
+std::filesystem::path rank_folder(const std::string& run, int64_t rank) {
+  const std::filesystem::path dir(run);
+  return rank == 0 ? dir : dir / "ranks" / std::to_string(rank);
+}
+
 // Validation before the first step, told apart from later ones.
 Json prefixed(const Json& metrics, const std::string& prefix) {
   Json renamed = Json::object();
@@ -31,21 +37,30 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
     : config_(std::move(config)),
       recipe_(std::move(recipe)),
       options_(std::move(options)),
-      folder_(config_.run.dir, options_.console),
-      checkpoints_(folder_.dir() / "checkpoints", config_.trainer.keep_checkpoints) {
+      parallel_(options_.world, config_.trainer.parallel),
+      folder_(rank_folder(config_.run.dir, parallel_.rank()),
+              parallel_.first() ? options_.console : nullptr),
+      checkpoints_(std::filesystem::path(config_.run.dir) / "checkpoints",
+                   config_.trainer.keep_checkpoints) {
   const TrainerConfig& t = config_.trainer;
   trainer::validate(config_);
   if (t.threads > 0) at::set_num_threads(static_cast<int>(t.threads));
   torch::manual_seed(static_cast<uint64_t>(t.seed));
   model_ = recipe_->model();
   if (t.precision == "bf16") modules::cast_model(*model_, torch::kBFloat16);
-  model_->set_block_runner(make_recompute_runner(t.activation_checkpointing, t.selective_every));
-  const NamedTensors parameters = trainable_parameters(*model_);
+  if (t.precision == "fp64") modules::cast_model(*model_, torch::kFloat64);
+  model_->set_block_runner(parallel_.shard(
+      *model_, make_recompute_runner(t.activation_checkpointing, t.selective_every)));
+  const NamedTensors parameters =
+      parallel_.sharded() ? parallel_.sharded()->shards() : trainable_parameters(*model_);
   optimizer_ = std::make_unique<AdamW>(parameters, t.optimizer);
+  optimizer_->set_sum_over_shards([this](Tensor x) { return parallel_.sum_over_shards(x); });
   if (t.ema.kind != "none") ema_ = std::make_unique<Ema>(t.ema, optimizer_->masters(), parameters);
   loader_ = std::make_unique<DataLoader>(recipe_->train_data(),
                                          LoaderOptions{.micro_batch_size = t.micro_batch_size,
                                                        .micro_batches = t.gradient_accumulation,
+                                                       .rank = parallel_.rank(),
+                                                       .world = parallel_.ranks(),
                                                        .seed = static_cast<uint64_t>(t.seed),
                                                        .workers = t.loader_threads});
   validation_ = recipe_->validation_data();
@@ -78,7 +93,7 @@ void Trainer::train_and_record(RunResult& outcome) {
   if (due(t.sample_every)) result.row.update(sample());
   log(result);
   outcome.loss = result.loss;
-  outcome.stopped = options_.should_stop && options_.should_stop();
+  outcome.stopped = parallel_.any(options_.should_stop && options_.should_stop());
   if (due(t.save_every) || outcome.stopped) outcome.saved = save();
 }
 
@@ -89,7 +104,7 @@ Trainer::StepResult Trainer::train_step() {
   result.data_seconds = seconds_since(begin);
   result.lr = config_.trainer.optimizer.lr *
               lr_factor(config_.trainer.schedule, config_.trainer.steps, step_);
-  const Tensor loss = accumulate(batches, result);
+  const Tensor loss = parallel_.mean(accumulate(batches, result));
   const Tensor norm = optimizer_step(result.lr, loss);
   result.loss = loss.item<double>();
   result.grad_norm = norm.item<double>();
@@ -108,16 +123,29 @@ Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result
   for (const Batch& batch : batches) {
     const Loss loss = recipe_->loss(batch, context);
     const Tensor share = loss.value / static_cast<double>(batches.size());
-    share.backward();
-    optimizer_->collect_gradients();
+    backward(share, &batch == &batches.back());
     total = total.defined() ? total + share.detach() : share.detach();
     metrics.add(loss.metrics);
     by_label.add(loss.by_label);
   }
   metrics.write(result.row);
-  recipe_->derive_metrics(result.row, "");
   by_label.write(result.row);
+  result.row = parallel_.merge(result.row);
+  recipe_->derive_metrics(result.row, "");
   return total;
+}
+
+void Trainer::backward(const Tensor& loss, bool last) {
+  FullyShard* sharded = parallel_.sharded();
+  if (sharded) sharded->set_reduce(last);
+  loss.backward();
+  if (sharded) sharded->finish_backward();
+  optimizer_->collect_gradients();
+}
+
+int64_t Trainer::samples_per_step() const {
+  const TrainerConfig& t = config_.trainer;
+  return t.micro_batch_size * t.gradient_accumulation * parallel_.ranks();
 }
 
 Tensor Trainer::optimizer_step(double lr, const Tensor& loss) {
@@ -142,8 +170,7 @@ void Trainer::check_finite(const StepResult& result, const std::vector<Batch>& b
 
 void Trainer::log(const StepResult& result) {
   const TrainerConfig& t = config_.trainer;
-  const auto samples = static_cast<double>(t.micro_batch_size * t.gradient_accumulation);
-  const double rate = samples / result.seconds;
+  const double rate = static_cast<double>(samples_per_step()) / result.seconds;
   const double tflops = recipe_->flops_per_sample() * rate * 1e-12;
   Json row = result.row;
   row["step"] = step_;

@@ -13,6 +13,7 @@
 #include "trainer/config/config.h"
 #include "trainer/core/recipe.h"
 #include "trainer/data/loader.h"
+#include "trainer/loop/data_parallel.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/optim/ema.h"
 #include "trainer/report/report.h"
@@ -27,6 +28,8 @@ struct TrainerOptions {
   Console* console = nullptr;
   /// Asked after every step; true = save and return.
   std::function<bool()> should_stop;
+  /// The ranks that train together; null: this process alone. They share run.dir.
+  std::shared_ptr<Group> world;
 };
 
 struct RunResult {
@@ -65,6 +68,7 @@ class Trainer {
   std::filesystem::path checkpoint_to_resume();
   StepResult train_step();
   Tensor accumulate(const std::vector<Batch>& batches, StepResult& result);
+  void backward(const Tensor& loss, bool last);
   Tensor optimizer_step(double lr, const Tensor& loss);
   void check_finite(const StepResult& result, const std::vector<Batch>& batches) const;
   void log(const StepResult& result);
@@ -78,10 +82,12 @@ class Trainer {
   bool due(int64_t every) const;
   TrainState state();
   Json full_config() const;
+  int64_t samples_per_step() const;
 
   Config config_;
   std::shared_ptr<Recipe> recipe_;
   TrainerOptions options_;
+  DataParallel parallel_;
   RunFolder folder_;
   CheckpointStore checkpoints_;
   std::shared_ptr<modules::Model> model_;

@@ -21,14 +21,15 @@ AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config) : config_(s
   torch::NoGradGuard no_grad;
   require(!parameters.empty(), "optimizer: the model has no trainable parameter");
   for (const auto& [name, param] : parameters) {
-    const bool is_float32 = param.scalar_type() == torch::kFloat32;
-    const Tensor master = is_float32 ? param : param.detach().to(torch::kFloat32).clone();
+    const bool narrow =
+        param.scalar_type() != torch::kFloat32 && param.scalar_type() != torch::kFloat64;
+    const Tensor master = narrow ? param.detach().to(torch::kFloat32).clone() : param;
     slots_.push_back({.name = name,
                       .param = param,
                       .master = master,
                       .exp_avg = torch::zeros_like(master),
                       .exp_avg_sq = torch::zeros_like(master),
-                      .step = torch::zeros({}, master.options()),
+                      .step = torch::zeros({}, master.options().dtype(torch::kFloat32)),
                       .decay = param.dim() > 1 || config_.decay_1d});
   }
 }
@@ -55,7 +56,8 @@ Tensor AdamW::step(double lr, double clip_norm, const Tensor& loss, const Averag
   require(!grads.empty(),
           "optimizer: no parameter received a gradient; does the loss depend on the ",
           "model's trainable parameters?");
-  const Tensor norm = ops::grad_norm(grads);
+  Tensor norm = ops::grad_norm(grads);
+  if (sum_over_shards_) norm = sum_over_shards_(norm.square()).sqrt();
   // NaN, with which nothing is updated, where the norm or the loss is not finite.
   const double never = std::numeric_limits<float>::max();
   const Tensor clip = ops::clip_coefficient(norm, clip_norm > 0 ? clip_norm : never) + 0 * loss;

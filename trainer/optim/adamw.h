@@ -3,6 +3,7 @@
 // AdamW (Loshchilov and Hutter, ICLR 2019) over the trainable parameters of a model, with float32
 // master weights where the model holds bfloat16, and clipping by global norm without a host sync.
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,10 @@ class AdamW {
   /// parameters' device, and drops the gradients. `average` follows in the same pass.
   Tensor step(double lr, double clip_norm, const Tensor& loss, const Average& average = {});
 
+  /// The parameters are one rank's shards: `sum` adds a scalar up over the ranks that hold the
+  /// others, for the norm of the whole gradient.
+  void set_sum_over_shards(std::function<Tensor(Tensor)> sum) { sum_over_shards_ = std::move(sum); }
+
   /// What the optimiser updates: the parameter itself, or its float32 master.
   NamedTensors masters() const;
   /// Copies masters into the model's parameters where they differ.
@@ -62,6 +67,7 @@ class AdamW {
 
   OptimizerConfig config_;
   std::vector<Slot> slots_;
+  std::function<Tensor(Tensor)> sum_over_shards_;
 };
 
 }  // namespace cosmos::trainer

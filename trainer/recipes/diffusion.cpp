@@ -218,8 +218,8 @@ Tensor DiffusionRecipe::sample_losses(CosmosTransformer3DModel& model, const Dra
       draws.indicator, network_time(diffusion_, draws.sigma).to(torch::kFloat32),
       config_.condition_time);
   const Tensor mask = modules::condition_mask(draws.indicator, x.size(3), x.size(4));
-  const Tensor output =
-      modules::dit_network(model, draws.fps)(input, time, mask, draws.text).to(torch::kFloat32);
+  const Tensor raw = modules::dit_network(model, draws.fps)(input, time, mask, draws.text);
+  const Tensor output = raw.to(at::promote_types(raw.scalar_type(), torch::kFloat32));
   const Tensor target = network_target(diffusion_, draws.x0, draws.noise, draws.sigma);
   return modules::frame_loss(output, target, draws.indicator, loss_frames_) *
          modules::output_weight(diffusion_);

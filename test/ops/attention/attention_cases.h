@@ -30,22 +30,22 @@ inline std::vector<OpCase> varlen_attention_cases() {
   };
   std::vector<OpCase> cases;
   for (const VarlenShape& s : shapes)
-    cases.push_back(
-        {std::string("varlen_attention: ") + s.what,
-         [s] {
-           return std::vector<at::Tensor>{leaf({s.q_offsets.back(), s.heads, s.dim}),
-                                          leaf({s.k_offsets.back(), s.kv_heads, s.dim}),
-                                          leaf({s.k_offsets.back(), s.kv_heads, s.dim})};
-         },
-         [s](const auto& t) -> std::vector<at::Tensor> {
-           return {
-               ops::varlen_attention(t[0], t[1], t[2], s.q_offsets, s.k_offsets, s.causal, 0.7)};
-         },
-         [s](const auto& t) -> std::vector<at::Tensor> {
-           return {ops::reference::varlen_attention(t[0], t[1], t[2], s.q_offsets, s.k_offsets,
-                                                    s.causal, 0.7)};
-         },
-         4, 8, false, s.gradcheck});
+    cases.push_back({std::string("varlen_attention: ") + s.what,
+                     [s] {
+                       return std::vector<at::Tensor>{
+                           leaf({s.q_offsets.back(), s.heads, s.dim}),
+                           leaf({s.k_offsets.back(), s.kv_heads, s.dim}),
+                           leaf({s.k_offsets.back(), s.kv_heads, s.dim})};
+                     },
+                     [s](const auto& t) -> std::vector<at::Tensor> {
+                       return {ops::varlen_attention(t[0], t[1], t[2], s.q_offsets, s.k_offsets,
+                                                     s.causal, 0.7)};
+                     },
+                     [s](const auto& t) -> std::vector<at::Tensor> {
+                       return {ops::reference::varlen_attention(t[0], t[1], t[2], s.q_offsets,
+                                                                s.k_offsets, s.causal, 0.7)};
+                     },
+                     4, 8, false, s.gradcheck});
   return cases;
 }
 
@@ -71,22 +71,21 @@ inline std::vector<OpCase> neighborhood_attention_cases() {
   };
   std::vector<OpCase> cases;
   for (const NeighborhoodShape& s : shapes)
-    cases.push_back(
-        {std::string("neighborhood_attention: ") + s.what,
-         [s] {
-           const int64_t n = s.axes[0].length * s.axes[1].length * s.axes[2].length;
-           return std::vector<at::Tensor>{leaf({s.batch, n, s.heads, s.dim}),
-                                          leaf({s.batch, n, s.kv_heads, s.dim}),
-                                          leaf({s.batch, n, s.kv_heads, s.dim})};
-         },
-         [plan = std::make_shared<ops::NeighborhoodPlan>(s.axes, at::kCPU)](
-             const auto& t) -> std::vector<at::Tensor> {
-           return {ops::neighborhood_attention(t[0], t[1], t[2], *plan)};
-         },
-         [s](const auto& t) -> std::vector<at::Tensor> {
-           return {ops::reference::neighborhood_attention(t[0], t[1], t[2], s.axes)};
-         },
-         4, 8, false, s.gradcheck});
+    cases.push_back({std::string("neighborhood_attention: ") + s.what,
+                     [s] {
+                       const int64_t n = s.axes[0].length * s.axes[1].length * s.axes[2].length;
+                       return std::vector<at::Tensor>{leaf({s.batch, n, s.heads, s.dim}),
+                                                      leaf({s.batch, n, s.kv_heads, s.dim}),
+                                                      leaf({s.batch, n, s.kv_heads, s.dim})};
+                     },
+                     [plan = std::make_shared<ops::NeighborhoodPlan>(s.axes, at::kCPU)](
+                         const auto& t) -> std::vector<at::Tensor> {
+                       return {ops::neighborhood_attention(t[0], t[1], t[2], *plan)};
+                     },
+                     [s](const auto& t) -> std::vector<at::Tensor> {
+                       return {ops::reference::neighborhood_attention(t[0], t[1], t[2], s.axes)};
+                     },
+                     4, 8, false, s.gradcheck});
   return cases;
 }
 

@@ -58,7 +58,8 @@ TEST_CASE("attention refuses what does not fit, with expected and got", "[ops]")
   CHECK_THROWS_WITH(ops::NeighborhoodPlan({{{}, {4, 5}, {4, 3}}}, at::kCPU),
                     Catch::Contains("height: expected") && Catch::Contains("window 5"));
   const ops::NeighborhoodPlan plan({{{}, {4, 3}, {4, 3}}}, at::kCPU);
-  CHECK_THROWS_WITH(ops::neighborhood_attention(q.unsqueeze(0), q.unsqueeze(0), q.unsqueeze(0), plan),
-                    Catch::Contains("expected 16 tokens as the plan, got 6"));
+  CHECK_THROWS_WITH(
+      ops::neighborhood_attention(q.unsqueeze(0), q.unsqueeze(0), q.unsqueeze(0), plan),
+      Catch::Contains("expected 16 tokens as the plan, got 6"));
   CHECK_THROWS_AS(ops::varlen_attention(q.to(at::kInt), q, q, {0, 6}, {0, 6}), Error);
 }

@@ -1,0 +1,255 @@
+// group_worker RANKS SCENARIO: runs itself RANKS times, each a rank of one of the scenarios below.
+// Its exit code and what it prints are what test/trainer/parallel looks at.
+
+#include <csignal>
+#include <iostream>
+#include <unistd.h>
+
+#include "test/support/delayed_group.h"
+#include "tools/program.h"
+#include "trainer/loop/stop_signal.h"
+#include "trainer/parallel/group.h"
+#include "trainer/parallel/mesh.h"
+#include "trainer/parallel/spawn.h"
+
+namespace {
+
+using namespace cosmos;
+using namespace cosmos::trainer;
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+using Reduce = Group::Reduce;
+
+/// One write, so that lines of several ranks do not mix.
+void say(const std::string& line) {
+  const std::string text = line + "\n";
+  (void)!::write(STDOUT_FILENO, text.data(), text.size());
+}
+
+void expect_equal(const Tensor& got, const Tensor& expected, const std::string& what) {
+  require(got.dtype() == expected.dtype() && torch::equal(got, expected), what, ", ", got.dtype(),
+          ": expected ", expected.to(torch::kFloat64), ", got ", got.to(torch::kFloat64));
+}
+
+/// What rank r holds: small whole numbers, whose sums bf16 holds exactly.
+Tensor content(int64_t rank, int64_t n, torch::Dtype dtype) {
+  return torch::arange(n).remainder(7).add(rank + 1).to(dtype);
+}
+
+Tensor contents(int64_t ranks, int64_t n, torch::Dtype dtype) {
+  Tensors all;
+  for (int64_t r = 0; r < ranks; ++r) all.push_back(content(r, n, dtype));
+  return torch::stack(all);
+}
+
+void check_all_gather(const Group& g, int64_t n, torch::Dtype dtype) {
+  const Tensor all = contents(g.size(), n, dtype);
+  const Tensor out = torch::full({g.size(), n}, -1, dtype);
+  g.all_gather(content(g.rank(), n, dtype), out).wait();
+  expect_equal(out, all, "all_gather");
+  const Tensor in_place = torch::full({g.size() * n}, -1, dtype);
+  const Tensor mine = in_place.narrow(0, g.rank() * n, n);
+  mine.copy_(content(g.rank(), n, dtype));
+  g.all_gather(mine, in_place).wait();
+  expect_equal(in_place, all.view(-1), "all_gather in place");
+}
+
+void check_reductions(const Group& g, int64_t n, torch::Dtype dtype) {
+  const int64_t size = g.size();
+  const Tensor sum = contents(size, size * n, dtype).sum(0).to(dtype);
+  const Tensor out = torch::full({n}, -1, dtype);
+  g.reduce_scatter(content(g.rank(), size * n, dtype), out).wait();
+  expect_equal(out, sum.narrow(0, g.rank() * n, n), "reduce_scatter");
+  const Tensor x = content(g.rank(), size * n, dtype);
+  g.all_reduce(x).wait();
+  expect_equal(x, sum, "all_reduce");
+  const Tensor y = content(g.rank(), n, dtype);
+  g.all_reduce(y, Reduce::kMax).wait();
+  expect_equal(y, content(size - 1, n, dtype), "all_reduce max");
+}
+
+void check_broadcast(const Group& g, int64_t n, torch::Dtype dtype) {
+  for (int64_t source = 0; source < g.size(); ++source) {
+    const Tensor x = content(g.rank(), n, dtype);
+    g.broadcast(x, source).wait();
+    expect_equal(x, content(source, n, dtype), "broadcast");
+  }
+}
+
+/// Several under way at once, waited for in another order.
+void check_overlap(const Group& g, torch::Dtype dtype) {
+  constexpr int64_t kCount = 6, kSize = 1000;
+  Tensors outs;
+  std::vector<Pending> pending;
+  for (int64_t i = 0; i < kCount; ++i) {
+    outs.push_back(torch::empty({g.size() * kSize}, dtype));
+    pending.push_back(g.all_gather(content(g.rank() + i, kSize, dtype), outs.back()));
+  }
+  for (int64_t i = kCount - 1; i >= 0; --i) {
+    require(static_cast<bool>(pending[i]) == g.size() > 1, "overlap: pending says otherwise");
+    pending[i].wait();
+    require(!pending[i], "overlap: still pending after wait");
+    const Tensor first = outs[i].narrow(0, 0, kSize);
+    expect_equal(first, content(i, kSize, dtype), "overlap");
+  }
+}
+
+void check_text(const Group& g) {
+  const auto texts = g.all_gather_text(std::string(g.rank(), 'x') + "\n");
+  require(static_cast<int64_t>(texts.size()) == g.size(), "text: got ", texts.size());
+  for (int64_t r = 0; r < g.size(); ++r)
+    require(texts[r] == std::string(r, 'x') + "\n", "text of rank ", r, ": got ", texts[r]);
+  for (const std::string& text : g.all_gather_text("")) require(text.empty(), "empty text");
+}
+
+void check_collectives(const Group& g) {
+  for (const torch::Dtype dtype : {torch::kFloat64, torch::kFloat32, torch::kBFloat16}) {
+    for (const int64_t n : {1, 5, 4099}) {
+      check_all_gather(g, n, dtype);
+      check_reductions(g, n, dtype);
+      check_broadcast(g, n, dtype);
+    }
+    check_overlap(g, dtype);
+  }
+  check_text(g);
+  g.barrier();
+}
+
+int collectives(const Group& world) {
+  check_collectives(world);
+  return say("collectives agree"), 0;
+}
+
+int delayed(const Group& world) {
+  const std::shared_ptr<Group> group = test::delayed(world, 11);
+  check_collectives(*group);
+  const Tensor x = torch::ones({3});
+  Pending pending = group->all_reduce(x);
+  require(x.isnan().all().item<bool>(), "delayed: expected NaN before wait, got ", x);
+  pending.wait();
+  expect_equal(x, torch::full({3}, static_cast<float>(group->size())), "delayed all_reduce");
+  return say("delayed agrees"), 0;
+}
+
+std::string ranks_of(const Group& g, int64_t world_rank) {
+  std::string ranks;
+  for (const std::string& text : g.all_gather_text(std::to_string(world_rank))) ranks += text;
+  return ranks;
+}
+
+int mesh(const std::shared_ptr<Group>& world) {
+  const Mesh m(world, {{"replica", world->size() / 2}, {"shard", 2}, {"context", 1}});
+  check_collectives(m.axis("replica"));
+  check_collectives(m.axis("shard"));
+  check_collectives(m.axis("context"));
+  const Mesh again(test::delayed(*world, 5), {{"shard", world->size()}});
+  check_collectives(again.axis("shard"));
+  say("rank " + std::to_string(world->rank()) + " at " + std::to_string(m.coordinate("replica")) +
+      "," + std::to_string(m.coordinate("shard")) + "," + std::to_string(m.coordinate("pipeline")) +
+      " replica " + ranks_of(m.axis("replica"), world->rank()) + " shard " +
+      ranks_of(m.axis("shard"), world->rank()) + " context " +
+      std::to_string(m.axis("context").size()));
+  const Mesh wrong(world, {{"replica", 3}, {"shard", 5}});
+  return 0;
+}
+
+/// Wrong arguments are refused before anything is sent, so the group can be used on.
+int refuse(const Group& world) {
+  const auto message = [](auto&& call) {
+    try {
+      call();
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  if (world.rank() == 0) {
+    say(message([&] { world.all_gather(torch::ones(3), torch::ones(5)); }));
+    say(message([&] { world.reduce_scatter(torch::ones(4), torch::ones(2, torch::kFloat64)); }));
+    say(message([&] { world.all_reduce(torch::ones({2, 3}).t()); }));
+    say(message([&] { world.broadcast(torch::ones(2), 2); }));
+    say(message([&] { world.subgroup("pair", {0, 0}); }));
+  }
+  world.barrier();
+  return 0;
+}
+
+/// Rank 1 sends itself `number` in the middle of things; the others say what they saw and when.
+int lose_a_rank(const Group& world, int number) {
+  world.barrier();
+  const auto start = Clock::now();
+  if (world.rank() == 1) ::raise(number);
+  try {
+    for (int i = 0; i < 1000; ++i) world.all_reduce(torch::ones(1000)).wait();
+    say("no error");
+  } catch (const Error& error) {
+    const auto ms = std::chrono::duration_cast<milliseconds>(Clock::now() - start).count();
+    say("after " + std::to_string(ms) + " ms: " + error.what());
+  }
+  return 5;
+}
+
+void sleep_ms(int64_t ms) {
+  std::this_thread::sleep_for(milliseconds(ms));
+}
+
+int wait_for_signal(const RankEnv& env) {
+  const StopSignal signal;
+  say("ready");
+  for (int i = 0; i < 3000 && signal.received() == 0; ++i) sleep_ms(10);
+  if (env.rank == 0) sleep_ms(1500);  // saves while the others are gone
+  say("rank " + std::to_string(env.rank) + " saved");
+  return 128 + signal.received();
+}
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return std::string(name) + "=" + (value != nullptr ? value : "") + " ";
+}
+
+/// Scenarios of processes only.
+int run_alone(const std::string& scenario, const RankEnv& env) {
+  if (scenario == "environment")
+    return say(variable("RANK") + variable("WORLD_SIZE") + variable("LOCAL_RANK") +
+               variable("LOCAL_WORLD_SIZE") + variable("MASTER_ADDR") +
+               variable("OMP_NUM_THREADS")),
+           0;
+  if (scenario == "signal") return wait_for_signal(env);
+  if (scenario == "fail" || scenario == "stubborn") {
+    if (scenario == "stubborn") ::signal(SIGTERM, SIG_IGN);
+    if (env.rank == env.world - 1) return sleep_ms(200), 3;
+  }
+  if (scenario == "sleep") say(std::to_string(::getpid()));
+  if (scenario == "uneven" && env.rank == 1) return 0;
+  if (scenario == "uneven") return sleep_ms(1500), say("rank 0 done"), 0;
+  return sleep_ms(60000), 0;
+}
+
+int run_rank(const std::string& scenario) {
+  torch::set_num_threads(1);
+  const RankEnv env = read_rank_env();
+  for (const char* alone : {"environment", "signal", "fail", "stubborn", "sleep", "uneven"})
+    if (scenario == alone) return run_alone(scenario, env);
+  const milliseconds timeout(scenario == "stop" || scenario == "nobody" ? 3000 : 60000);
+  const std::shared_ptr<Group> world = connect(env, torch::kCPU, timeout);
+  if (scenario == "collectives") return collectives(*world);
+  if (scenario == "delayed") return delayed(*world);
+  if (scenario == "mesh") return mesh(world);
+  if (scenario == "refuse") return refuse(*world);
+  if (scenario == "kill") return lose_a_rank(*world, SIGKILL);
+  if (scenario == "stop") return lose_a_rank(*world, SIGSTOP);
+  fail("no such scenario: ", scenario);
+}
+
+int run(int argc, char** argv) {
+  require(argc == 3, "usage: group_worker RANKS SCENARIO");
+  if (std::getenv("RANK") != nullptr) return run_rank(argv[2]);
+  const SpawnOptions options{.grace = milliseconds(1000), .kill_after = milliseconds(1000)};
+  return spawn_local(std::stoi(argv[1]), {argv, argv + argc}, options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cosmos::tools::run_program("group_worker", argc, argv, run);
+}

@@ -1,0 +1,106 @@
+#include "trainer/loop/data_parallel.h"
+
+namespace cosmos::trainer {
+namespace {
+
+bool is_labelled_mean(const Json& value) {
+  return value.is_object() && value.size() == 2 && value.contains("mean") && value.contains("n");
+}
+
+Json merge_labelled(const std::vector<Json>& values) {
+  double sum = 0;
+  int64_t n = 0;
+  for (const Json& value : values) {
+    const auto count = value.at("n").get<int64_t>();
+    sum += value.at("mean").get<double>() * static_cast<double>(count);
+    n += count;
+  }
+  return {{"mean", sum / static_cast<double>(n)}, {"n", n}};
+}
+
+Json merge_values(const std::vector<Json>& values) {
+  if (is_labelled_mean(values[0])) return merge_labelled(values);
+  if (values[0].is_object()) return merge_rows(values);
+  if (!values[0].is_number_float()) return values[0];
+  double sum = 0;
+  for (const Json& value : values) sum += value.get<double>();
+  return sum / static_cast<double>(values.size());
+}
+
+}  // namespace
+
+Json merge_rows(const std::vector<Json>& rows) {
+  std::map<std::string, std::vector<Json>> by_key;
+  for (const Json& row : rows)
+    for (const auto& [key, value] : row.items()) by_key[key].push_back(value);
+  Json merged = Json::object();
+  for (const auto& [key, values] : by_key) merged[key] = merge_values(values);
+  return merged;
+}
+
+DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config)
+    : world_(std::move(world)), config_(config) {
+  const int64_t ranks = this->ranks(), replica = config.replica;
+  const int64_t shard = config.shard > 0 ? config.shard : std::max<int64_t>(1, ranks / replica);
+  require(shard * replica == ranks, "trainer.parallel: shard ", shard, " x replica ", replica,
+          " is ", shard * replica, " ranks, but there are ", ranks,
+          ranks == 1 ? " (start more with --nproc N, torchrun, srun or mpirun)" : "");
+  if (world_ && ranks > 1)
+    mesh_ = std::make_unique<Mesh>(world_, std::vector<std::pair<std::string, int64_t>>{
+                                               {"replica", replica}, {"shard", shard}});
+}
+
+std::shared_ptr<modules::BlockRunner> DataParallel::shard(
+    modules::Model& model, std::shared_ptr<modules::BlockRunner> inner) {
+  if (!mesh_) return inner;
+  sharded_ = std::make_shared<FullyShard>(
+      model, *mesh_, ShardOptions{.reshard_after_forward = config_.reshard_after_forward},
+      std::move(inner));
+  return sharded_;
+}
+
+Tensor DataParallel::mean(const Tensor& scalar) const {
+  if (!mesh_) return scalar;
+  const Tensor sum = scalar.detach().clone().reshape({1});
+  world_->all_reduce(sum).wait();
+  return sum.reshape({}) / static_cast<double>(ranks());
+}
+
+Tensor DataParallel::sum_over_shards(Tensor scalar) const {
+  if (!mesh_) return scalar;
+  const Tensor sum = scalar.detach().clone().reshape({1});
+  mesh_->axis("shard").all_reduce(sum).wait();
+  return sum.reshape({});
+}
+
+bool DataParallel::any(bool here) const {
+  if (!mesh_) return here;
+  const Tensor flag = torch::full({1}, here ? 1.0 : 0.0);
+  world_->all_reduce(flag, Group::Reduce::kMax).wait();
+  return flag.item<float>() > 0;
+}
+
+Json DataParallel::merge(const Json& row) const {
+  if (!mesh_) return row;
+  std::vector<Json> rows;
+  for (const std::string& text : world_->all_gather_text(row.dump()))
+    rows.push_back(Json::parse(text));
+  return merge_rows(rows);
+}
+
+void DataParallel::on_first(const std::function<void()>& fn) const {
+  if (!mesh_) return fn();
+  std::string error;
+  std::exception_ptr thrown;
+  if (first()) try {
+      fn();
+    } catch (const std::exception& e) {
+      error = e.what();
+      thrown = std::current_exception();
+    }
+  const std::vector<std::string> errors = world_->all_gather_text(error);
+  if (thrown) std::rethrow_exception(thrown);
+  require(errors[0].empty(), errors[0]);
+}
+
+}  // namespace cosmos::trainer

@@ -1,0 +1,52 @@
+#pragma once
+
+// What a training step needs of the other ranks. In one process every call is the identity.
+
+#include <memory>
+#include <string>
+
+#include "modules/core/model.h"
+#include "trainer/config/config.h"
+#include "trainer/parallel/fully_shard.h"
+#include "trainer/parallel/mesh.h"
+
+namespace cosmos::trainer {
+
+class DataParallel {
+ public:
+  /// `world` null: one process. Throws Error when shard * replica is not the number of ranks.
+  DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config);
+
+  int64_t rank() const { return world_ ? world_->rank() : 0; }
+  int64_t ranks() const { return world_ ? world_->size() : 1; }
+  /// The one that writes what there is one of.
+  bool first() const { return rank() == 0; }
+
+  /// Shards the model. Returns its block runner: `inner` itself in one process.
+  std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
+                                              std::shared_ptr<modules::BlockRunner> inner);
+  /// Null in one process.
+  FullyShard* sharded() const { return sharded_.get(); }
+
+  /// Mean over ranks of a scalar.
+  Tensor mean(const Tensor& scalar) const;
+  /// Sum of a scalar over the ranks that hold the other shards.
+  Tensor sum_over_shards(Tensor scalar) const;
+  /// Whether any rank says so.
+  bool any(bool here) const;
+  /// Metrics of all ranks: means of numbers, {"mean", "n"} weighted by n, the rest as on rank 0.
+  Json merge(const Json& row) const;
+  /// Runs `fn` on the first rank while the others wait. Throws what it threw on all of them.
+  void on_first(const std::function<void()>& fn) const;
+
+ private:
+  std::shared_ptr<Group> world_;
+  std::unique_ptr<Mesh> mesh_;
+  ParallelConfig config_;
+  std::shared_ptr<FullyShard> sharded_;
+};
+
+/// DataParallel::merge for rows at hand.
+Json merge_rows(const std::vector<Json>& rows);
+
+}  // namespace cosmos::trainer

@@ -1,0 +1,74 @@
+#pragma once
+
+// The parameters of one block that travel together: one dtype, one all-gather, one reduce-scatter.
+//
+// A module's parameter tensor always has its full shape. Its storage is filled while the block
+// computes and has no bytes otherwise; views that autograd saved in between stay valid. What
+// persists is this rank's shard: rows of dimension 0, float32 for trained parameters.
+
+#include <string>
+#include <vector>
+
+#include "modules/core/tensor.h"
+#include "trainer/parallel/mesh.h"
+
+namespace cosmos::trainer {
+
+/// Bytes that this rank handed to collectives so far.
+struct ShardTraffic {
+  int64_t gathered = 0, reduced = 0;
+};
+
+class ShardBucket {
+ public:
+  struct Param {
+    std::string name;
+    Tensor full;   ///< the module's own tensor
+    Tensor shard;  ///< [rows of this rank, ...]; a leaf that requires grad when trained
+    Tensor sum{};  ///< gradients of micro-batches that were not reduced yet, full shape
+    bool trained = false;
+  };
+
+  /// Takes over: copies this rank's rows and frees the parameters' storage. All of one dtype.
+  ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Mesh& mesh);
+
+  /// Begins the all-gather, unless the parameters are there or under way.
+  void prefetch(ShardTraffic& traffic);
+  /// Makes the parameters whole.
+  void unshard(ShardTraffic& traffic);
+  /// Frees them.
+  void reshard();
+  /// Forgets a gather that nobody used: the shards are about to change.
+  void drop_prefetched();
+  /// Takes what was changed in whole parameters into the shards.
+  void copy_to_shards();
+
+  /// Adds the parameters' gradients to the sums over micro-batches; no communication.
+  void keep_gradients();
+  /// Begins the reduce-scatter of the gradients (and kept sums) and drops them. A parameter without
+  /// gradient counts as zero, so that ranks with different batches agree.
+  void reduce(ShardTraffic& traffic);
+  /// Ends it: the shards' gradients are the mean over all data-parallel ranks.
+  void finish_reduce();
+
+  const std::vector<Param>& params() const { return params_; }
+  bool trained() const { return !trained_.empty(); }
+
+ private:
+  bool keeps_gradients() const;
+
+  const Group* shard_group_;
+  const Group* replica_group_;
+  std::vector<Param> params_;
+  std::vector<std::size_t> trained_;  ///< positions in params_
+  std::vector<int64_t> split_, trained_split_;
+  int64_t flat_ = 0, trained_flat_ = 0;  ///< elements of one rank's part
+
+  bool whole_ = false;
+  Tensor gathered_;  ///< [ranks, flat], while a gather is under way
+  Pending gather_;
+  Tensor chunked_, reduced_;  ///< while a reduction is under way
+  Pending reduce_;
+};
+
+}  // namespace cosmos::trainer
