@@ -127,7 +127,6 @@ bool needs_grad(const Tensor& x) {
 /// place (or left alone when the result is 1, which only a CPU can see at no cost); where the graph
 /// is kept for another pass, the product is a new tensor.
 Tensor scaled(const Tensor& gradient, const Tensor& by) {
-  if (!gradient.numel()) return gradient;
   if (torch::autograd::get_current_graph_task_keep_graph()) return gradient * by;
   if (by.is_cpu() && !at::isTensorSubclassLike(by) && by.item<double>() == 1) return gradient;
   return gradient.detach().mul_(by);

@@ -3,6 +3,8 @@
 // Bytes: one read of the logits to reduce; another read, from L2 for the most part, and one write
 // for the gradient. Sums in a fixed order: the same bits on every run.
 
+#include <algorithm>
+
 #include "ops/core/cuda.cuh"
 #include "ops/linear_cross_entropy/linear_cross_entropy_kernel.h"
 
@@ -162,8 +164,10 @@ void cross_entropy_rows_cuda(const CrossEntropyRows& p, void* stream) {
     using T = std::remove_pointer_t<decltype(type)>;
     constexpr int kWide = 16 / sizeof(T);
     const bool aligned = cuda::aligned(p.logits) && p.pitch % kWide == 0;
+    const int64_t vectors = (p.columns + kWide - 1) / kWide;
+    const int64_t warps = (std::min<int64_t>(vectors, kThreads) + cuda::kWarp - 1) / cuda::kWarp;
     cuda::launch(aligned ? cross_entropy_rows_kernel<T, kWide> : cross_entropy_rows_kernel<T, 1>,
-                 cuda::blocks_for(p.rows, 1), kThreads, p, stream);
+                 cuda::blocks_for(p.rows, 1), static_cast<int>(warps) * cuda::kWarp, p, stream);
   });
 }
 
