@@ -11,8 +11,9 @@
 // wider tensor, such as the halves of a fused gate_up projection: where the last dimension is
 // contiguous and one stride leads from row to row, they are read in place.
 // Dtypes: float32, bfloat16, float16 (float64 on the CPU). Between load and store everything is
-// float32 (float64 for float64): swiglu and geglu round once, not after the activation too. In
-// float32 exact GELU has an absolute error of 4e-8 |x|, ATen's own 6e-8 |x| (1 + erf cancels).
+// float32 (float64 for float64): swiglu and geglu round once, not after the activation too.
+// Exact GELU in float32 has ATen's absolute error, 1.3e-7 |x|, and a relative one of 2e-3 at most
+// down to x = -5.5, where ATen's 1 + erf cancels.
 //
 // Saved for backward: the inputs, nothing else; the activation is computed again. One pass writes
 // both gradients. Bytes per element: gelu forward 2, backward 3; gated forward 3, backward 5.
