@@ -38,6 +38,10 @@ Tensor place_frames(const Tensor& indicator, const Tensor& given, const Tensor& 
   return torch::where(indicator.to(otherwise.device()) > 0.5, given, otherwise);
 }
 
+Tensor frame_levels(const Tensor& indicator, const Tensor& given, const Tensor& sigma) {
+  return torch::where(indicator.flatten(1) > 0.5, given.unsqueeze(1), sigma.unsqueeze(1));
+}
+
 Tensor frame_timestep(const Tensor& indicator, const Tensor& time, double condition_time) {
   if (condition_time < 0) return time;
   const Tensor clip = time.view({-1, 1, 1, 1, 1}).expand_as(indicator);
@@ -53,13 +57,10 @@ Tensor drop_text(const Tensor& text, const std::vector<bool>& drop) {
   return text * keep;
 }
 
-Tensor frame_loss(const Tensor& output, const Tensor& target, const Tensor& indicator,
-                  LossFrames frames) {
-  const Tensor error = (output - target).square() * (1 - indicator.to(output.options()));
-  const Tensor mean = error.mean({1, 2, 3, 4});
-  if (frames == LossFrames::kAll) return mean;
-  const Tensor share = 1 - indicator.to(output.options()).mean({1, 2, 3, 4});
-  return mean / share.clamp_min(1e-12);  // a clip with every frame given has error 0
+Tensor frame_weights(const Tensor& indicator, LossFrames frames) {
+  const Tensor generated = 1 - indicator.flatten(1).to(torch::kFloat64);
+  if (frames == LossFrames::kAll) return generated / static_cast<double>(generated.size(1));
+  return generated / generated.sum(1, /*keepdim=*/true).clamp_min(1);  // 0 if every frame is given
 }
 
 }  // namespace cosmos::modules

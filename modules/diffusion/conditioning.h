@@ -27,6 +27,10 @@ Tensor condition_mask(const Tensor& indicator, int64_t height, int64_t width);
 /// `given` on given frames, `otherwise` on the rest.  all: [B, C, T, H, W]
 Tensor place_frames(const Tensor& indicator, const Tensor& given, const Tensor& otherwise);
 
+/// The noise level at which the network sees each frame: `given` on given frames, the clip's own on
+/// the others.  given, sigma: [B] -> [B, T]
+Tensor frame_levels(const Tensor& indicator, const Tensor& given, const Tensor& sigma);
+
 /// The network's timestep argument. condition_time < 0: one time a clip, [B]. Otherwise the given
 /// frames have `condition_time` and the others the clip's: [B, 1, T, 1, 1] (the public pipelines
 /// call this conditional_frame_timestep; it is in units of the network's time).
@@ -41,8 +45,7 @@ enum class LossFrames {
   kAll,        ///< mean over all frames; given ones contribute 0 (the NVIDIA code)
 };
 
-/// Mean squared error per clip with given frames left out: [B].  output, target: [B, C, T, H, W]
-Tensor frame_loss(const Tensor& output, const Tensor& target, const Tensor& indicator,
-                  LossFrames frames);
+/// Weight of each frame's mean squared error, 0 on given frames: [B, T] float64
+Tensor frame_weights(const Tensor& indicator, LossFrames frames);
 
 }  // namespace cosmos::modules

@@ -2,11 +2,19 @@
 
 #include <cmath>
 
+#include "ops/diffusion_loss/diffusion_loss.h"
+
 namespace cosmos::modules {
 namespace {
 
 Tensor edm_norm(const Tensor& sigma, double sigma_data) {
   return (sigma * sigma + sigma_data * sigma_data).sqrt();
+}
+
+// What noisy latents are divided by before the network sees them. Rectified flow: by nothing.
+Tensor input_norm(const DiffusionOptions& options, const Tensor& s) {
+  if (options.formulation == Formulation::kEdm) return edm_norm(s, options.sigma_data);
+  return 1 + s;  // predict2: 1 - t = 1 / (1 + s)
 }
 
 }  // namespace
@@ -68,24 +76,41 @@ Tensor broadcast_sigma(const Tensor& sigma, const Tensor& like) {
   return s.view({s.size(0), 1, s.size(1), 1, 1});
 }
 
+Mixture noisy_mixture(const DiffusionOptions& options, const Tensor& sigma) {
+  const Tensor s = sigma.to(torch::kFloat64);
+  const bool flow = options.formulation == Formulation::kRectifiedFlow;
+  return {.x0 = flow ? 1 - s : torch::ones_like(s), .noise = s};
+}
+
+Mixture input_mixture(const DiffusionOptions& options, const Tensor& sigma) {
+  const Mixture noisy = noisy_mixture(options, sigma);
+  if (options.formulation == Formulation::kRectifiedFlow) return noisy;
+  const Tensor norm = input_norm(options, noisy.noise);
+  return {.x0 = noisy.x0 / norm, .noise = noisy.noise / norm};
+}
+
+Mixture target_mixture(const DiffusionOptions& options, const Tensor& sigma) {
+  const Tensor s = sigma.to(torch::kFloat64);
+  if (options.formulation != Formulation::kEdm)
+    return {.x0 = -torch::ones_like(s), .noise = torch::ones_like(s)};
+  // (x0 - c_skip (x0 + s n)) / c_out, with the terms in x0 collected so that s -> 0 is exact.
+  const double d = options.sigma_data;
+  const Tensor norm = edm_norm(s, d);
+  return {.x0 = s / (d * norm), .noise = -d / norm};
+}
+
+Tensor mix(const Mixture& mixture, const Tensor& x0, const Tensor& noise) {
+  return ops::diffusion_input(x0, noise, mixture.x0.to(x0.device()), mixture.noise.to(x0.device()));
+}
+
 Tensor add_noise(const DiffusionOptions& options, const Tensor& x0, const Tensor& noise,
                  const Tensor& sigma) {
-  const Tensor s = broadcast_sigma(sigma, x0);
-  if (options.formulation == Formulation::kRectifiedFlow) return (1 - s) * x0 + s * noise;
-  return x0 + s * noise;
+  return mix(noisy_mixture(options, sigma), x0, noise);
 }
 
 Tensor network_input(const DiffusionOptions& options, const Tensor& x, const Tensor& sigma) {
-  const Tensor s = broadcast_sigma(sigma, x);
-  switch (options.formulation) {
-    case Formulation::kEdm:
-      return x / edm_norm(s, options.sigma_data);
-    case Formulation::kPredict2:
-      return x / (1 + s);  // 1 - t = 1 / (1 + s)
-    case Formulation::kRectifiedFlow:
-      break;
-  }
-  return x;
+  if (options.formulation == Formulation::kRectifiedFlow) return x;
+  return x / input_norm(options, broadcast_sigma(sigma, x));
 }
 
 Tensor network_time(const DiffusionOptions& options, const Tensor& sigma) {
@@ -115,13 +140,13 @@ Tensor predict_x0(const DiffusionOptions& options, const Tensor& x, const Tensor
   return x - s * output;
 }
 
-Tensor network_target(const DiffusionOptions& options, const Tensor& x0, const Tensor& noise,
-                      const Tensor& sigma) {
-  if (options.formulation != Formulation::kEdm) return noise - x0;
-  // (x0 - c_skip (x0 + s n)) / c_out, with the terms in x0 collected so that s -> 0 is exact.
-  const Tensor s = broadcast_sigma(sigma, x0);
-  const double d = options.sigma_data;
-  return (s * x0 - d * d * noise) / (d * edm_norm(s, d));
+Tensor clip_losses(const DiffusionOptions& options, const Tensor& output, const Tensor& x0,
+                   const Tensor& noise, const Tensor& sigma, const Tensor& frame_weights) {
+  const auto on_device = [&](const Tensor& x) { return x.to(output.device()); };
+  const Mixture target = target_mixture(options, sigma);
+  return ops::diffusion_loss(output, on_device(x0), on_device(noise), on_device(target.x0),
+                             on_device(target.noise),
+                             on_device(frame_weights * output_weight(options)));
 }
 
 Tensor x0_weight(const DiffusionOptions& options, const Tensor& sigma) {

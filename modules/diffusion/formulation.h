@@ -62,6 +62,19 @@ double draw_sigma(const DiffusionOptions& options, int64_t latent_frames, Philox
 /// s as [B, 1, 1, 1, 1] or [B, 1, T, 1, 1], in the dtype and on the device of `like`.
 Tensor broadcast_sigma(const Tensor& sigma, const Tensor& like);
 
+/// What training mixes from clean latents and noise: x0 times the one number, noise times the
+/// other, for each s; float64 in s's shape.
+struct Mixture {
+  Tensor x0, noise;
+};
+
+Mixture noisy_mixture(const DiffusionOptions& options, const Tensor& sigma);   ///< x
+Mixture input_mixture(const DiffusionOptions& options, const Tensor& sigma);   ///< network input
+Mixture target_mixture(const DiffusionOptions& options, const Tensor& sigma);  ///< F's target
+
+/// The mixture itself, in one pass, with x0's dtype and device.
+Tensor mix(const Mixture& mixture, const Tensor& x0, const Tensor& noise);
+
 /// x: the clean latents with noise of level s.
 Tensor add_noise(const DiffusionOptions& options, const Tensor& x0, const Tensor& noise,
                  const Tensor& sigma);
@@ -76,9 +89,10 @@ Tensor network_time(const DiffusionOptions& options, const Tensor& sigma);
 Tensor predict_x0(const DiffusionOptions& options, const Tensor& x, const Tensor& output,
                   const Tensor& sigma);
 
-/// What F should have been.
-Tensor network_target(const DiffusionOptions& options, const Tensor& x0, const Tensor& noise,
-                      const Tensor& sigma);
+/// Loss of each clip: the squared error of F, averaged over a frame and summed with the frames'
+/// weights [B, T], times output_weight(). [B]; differentiable in `output`.
+Tensor clip_losses(const DiffusionOptions& options, const Tensor& output, const Tensor& x0,
+                   const Tensor& noise, const Tensor& sigma, const Tensor& frame_weights);
 
 /// Weight of the squared error in x0, as published: edm (s2 + d2) / (s d)2, predict2 (1 + s)2 / s2,
 /// rectified_flow 1 / s2, times loss_scale. In terms of F and its target each of the three is the

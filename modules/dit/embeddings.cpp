@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "modules/core/init.h"
+#include "ops/patchify/patchify.h"
 
 namespace cosmos::modules {
 
@@ -14,19 +15,12 @@ PatchEmbedImpl::PatchEmbedImpl(const DitConfig& config) : patch_(config.patch_si
 }
 
 Tensor PatchEmbedImpl::forward(const Tensor& x) {
-  const auto [B, C, T, H, W] = dims<5>(x, "hidden_states");
-  const int64_t pt = patch_[0], ph = patch_[1], pw = patch_[2];
-  Tensor patches = x.reshape({B, C, T / pt, pt, H / ph, ph, W / pw, pw})
-                       .permute({0, 2, 4, 6, 1, 3, 5, 7})  // [B, t, h, w, C, pt, ph, pw]
-                       .reshape({B, T / pt, (H / ph) * (W / pw), C * pt * ph * pw});
-  return proj_(patches);
+  return proj_(ops::patchify(x, patch_, ops::PatchOrder::kChannelsFirst).flatten(2, 3));
 }
 
 Tensor unpatchify(const Tensor& x, const PatchGrid& grid, const std::vector<int64_t>& patch) {
-  const int64_t B = x.size(0), pt = patch[0], ph = patch[1], pw = patch[2];
-  return x.reshape({B, grid.frames, grid.rows, grid.columns, ph, pw, pt, -1})
-      .permute({0, 7, 1, 6, 2, 4, 3, 5})  // [B, C, t, pt, h, ph, w, pw]
-      .reshape({B, -1, grid.frames * pt, grid.rows * ph, grid.columns * pw});
+  return ops::unpatchify(x.unflatten(2, {grid.rows, grid.columns}), patch,
+                         ops::PatchOrder::kChannelsLast);
 }
 
 Tensor sinusoid(const Tensor& timestep, int64_t dim) {

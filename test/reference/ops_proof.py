@@ -122,6 +122,25 @@ def log_probs(hidden, weight, target, bias, temperature):
     return logits.log_softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
 
 
+def diffusion_input(x0, noise, p, q):
+    return p[:, None, :, None, None] * x0 + q[:, None, :, None, None] * noise
+
+
+def diffusion_loss(output, x0, noise, p, q, weight):
+    error = output - diffusion_input(x0, noise, p, q)
+    return (error.pow(2).mean((1, 3, 4)) * weight).sum(1)
+
+
+def patchify(x, pt, ph, pw):
+    x = x.unflatten(2, (-1, pt)).unflatten(4, (-1, ph)).unflatten(6, (-1, pw))
+    return x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+
+
+def unpatchify_last(tokens, pt, ph, pw):
+    x = tokens.unflatten(4, (ph, pw, pt, -1)).permute(0, 7, 1, 6, 2, 4, 3, 5)
+    return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
 def leaf(*shape, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype, requires_grad=True)
 
@@ -138,6 +157,8 @@ def cases(dtype):
     classes = torch.tensor([[3, 0, -100], [10, 5, 7]])
     head = (make(2, 3, 5), make(11, 5), classes)
     halves = tuple(t.detach().requires_grad_() for t in make(3, 5, 14).chunk(2, -1))
+    frames = [torch.rand(2, 3, dtype=dtype) for _ in range(3)]
+    latents = [frozen(2, 4, 3, 2, 5) for _ in range(2)]
     return {
         "adaln": (lambda *t: ops.adaln(*t, EPS), adaln, (make(2, 3, 5, 8), make(2, 3, 1, 8), make(2, 3, 1, 8))),
         "adaln, shared by samples": (lambda *t: ops.adaln(*t, EPS), adaln,
@@ -189,6 +210,15 @@ def cases(dtype):
         "geglu, tanh": (lambda *t: ops.geglu(*t, "tanh"),
                         lambda gate, up: F.gelu(gate, approximate="tanh") * up,
                         (make(3, 5, 7), make(3, 5, 7))),
+        "diffusion_input": (ops.diffusion_input, diffusion_input,
+                            (make(2, 4, 3, 2, 5), make(2, 4, 3, 2, 5), *frames[:2])),
+        "diffusion_loss": (ops.diffusion_loss, diffusion_loss,
+                           (make(2, 4, 3, 2, 5), *latents, *frames)),
+        "patchify": (lambda x: ops.patchify(x, [2, 2, 3]), lambda x: patchify(x, 2, 2, 3),
+                     (make(2, 3, 4, 4, 6),)),
+        "unpatchify, channels last": (
+            lambda x: ops.unpatchify(x, [2, 2, 3], True),
+            lambda x: unpatchify_last(x, 2, 2, 3), (make(2, 2, 2, 2, 36),)),
     }
 
 
@@ -198,6 +228,7 @@ EXTRA = {
     "linear_log_probs": (), "lora_linear": (0.7,), "lora_linear, dropout": DROPPED,
     "seeded_dropout": DROPPED[1:], "rms_norm_silu": (1e-12, True), "haar_patch": (4, 1),
     "haar_unpatch": (2, 1), "gelu, tanh": ("tanh",), "geglu, tanh": ("tanh",),
+    "diffusion_input": (), "diffusion_loss": (), "patchify": ([2, 2, 3],), "unpatchify": ([2, 2, 3], True),
 }
 
 

@@ -15,6 +15,7 @@
 #include "ops/core/error.h"
 #include "test/ops/activation/activation_cases.h"
 #include "test/ops/channel_norm/channel_norm_cases.h"
+#include "test/ops/diffusion_loss/diffusion_loss_cases.h"
 #include "test/ops/dropout/dropout_cases.h"
 #include "test/ops/fp8/fp8_cases.h"
 #include "test/ops/fsq/fsq_cases.h"
@@ -22,6 +23,7 @@
 #include "test/ops/linear_cross_entropy/linear_cross_entropy_cases.h"
 #include "test/ops/lora_linear/lora_linear_cases.h"
 #include "test/ops/norm/adaln_cases.h"
+#include "test/ops/patchify/patchify_cases.h"
 #include "test/ops/rms_norm/rms_norm_cases.h"
 #include "test/ops/shard_copy/shard_copy_cases.h"
 
@@ -168,6 +170,9 @@ std::vector<std::vector<OpCase>> all_cases() {
       test::geglu_cases("tanh"),
       test::linear_cross_entropy_cases(),
       test::linear_log_probs_cases(),
+      test::diffusion_input_cases(),
+      test::diffusion_loss_cases(),
+      test::patchify_cases(),
       test::fp8_quantize_cases(),
       test::fp8_linear_cases(),
       test::channel_norm_cases(),

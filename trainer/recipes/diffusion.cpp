@@ -198,12 +198,13 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
   draws.noise = torch::stack(noise);
   draws.indicator = modules::condition_indicator(draws.given, T);
   draws.text = modules::drop_text(draws.text, dropped);
-  draws.shown = draws.x0;
+  // Given frames are frames at a level of their own; they bear no loss, so their noise is free.
+  Tensor shown = torch::zeros_like(draws.sigma);
   if (!shown_noise.empty()) {
-    const Tensor own = torch::tensor(shown_sigmas, torch::kFloat64);
-    draws.shown = network_input(
-        diffusion_, add_noise(diffusion_, draws.x0, torch::stack(shown_noise), own), own);
+    shown = torch::tensor(shown_sigmas, torch::kFloat64);
+    draws.noise = modules::place_frames(draws.indicator, torch::stack(shown_noise), draws.noise);
   }
+  draws.levels = modules::frame_levels(draws.indicator, shown, draws.sigma);
   if (const auto fps = batch.tensors.find("fps"); config_.pass_fps && fps != batch.tensors.end())
     draws.fps = fps->second.flatten()[0].item<double>();
   return draws;
@@ -211,18 +212,14 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
 
 // Loss of each clip.
 Tensor DiffusionRecipe::sample_losses(CosmosTransformer3DModel& model, const Draws& draws) const {
-  const Tensor x = add_noise(diffusion_, draws.x0, draws.noise, draws.sigma);
-  const Tensor input = modules::place_frames(draws.indicator, draws.shown,
-                                             network_input(diffusion_, x, draws.sigma));
+  const Tensor input = mix(input_mixture(diffusion_, draws.levels), draws.x0, draws.noise);
   const Tensor time = modules::frame_timestep(
       draws.indicator, network_time(diffusion_, draws.sigma).to(torch::kFloat32),
       config_.condition_time);
-  const Tensor mask = modules::condition_mask(draws.indicator, x.size(3), x.size(4));
-  const Tensor raw = modules::dit_network(model, draws.fps)(input, time, mask, draws.text);
-  const Tensor output = raw.to(at::promote_types(raw.scalar_type(), torch::kFloat32));
-  const Tensor target = network_target(diffusion_, draws.x0, draws.noise, draws.sigma);
-  return modules::frame_loss(output, target, draws.indicator, loss_frames_) *
-         modules::output_weight(diffusion_);
+  const Tensor mask = modules::condition_mask(draws.indicator, input.size(3), input.size(4));
+  const Tensor output = modules::dit_network(model, draws.fps)(input, time, mask, draws.text);
+  return clip_losses(diffusion_, output, draws.x0, draws.noise, draws.sigma,
+                     modules::frame_weights(draws.indicator, loss_frames_));
 }
 
 void DiffusionRecipe::fit_second_moments() {
@@ -246,12 +243,8 @@ void DiffusionRecipe::fit_second_moments() {
 // best c in c x is (a p m + b q) / (p^2 m + q^2).
 Tensor DiffusionRecipe::scalar_losses(const Draws& draws) {
   if (second_moments_.empty()) fit_second_moments();
-  const Tensor one = torch::ones({draws.x0.size(0), 1, 1, 1, 1}, torch::kFloat64);
-  const Tensor zero = torch::zeros_like(one);
-  const Tensor p = add_noise(diffusion_, one, zero, draws.sigma);
-  const Tensor q = add_noise(diffusion_, zero, one, draws.sigma);
-  const Tensor a = network_target(diffusion_, one, zero, draws.sigma);
-  const Tensor b = network_target(diffusion_, zero, one, draws.sigma);
+  const modules::Mixture x = noisy_mixture(diffusion_, draws.sigma);        // p, q
+  const modules::Mixture target = target_mixture(diffusion_, draws.sigma);  // a, b
   std::vector<double> moments;
   for (const int64_t given : draws.given) {
     const auto begin = std::min<std::size_t>(given, second_moments_.size() - 1);
@@ -259,12 +252,13 @@ Tensor DiffusionRecipe::scalar_losses(const Draws& draws) {
     for (std::size_t t = begin; t < second_moments_.size(); ++t) sum += second_moments_[t];
     moments.push_back(sum / static_cast<double>(second_moments_.size() - begin));
   }
-  const Tensor m = torch::tensor(moments, torch::kFloat64).view({-1, 1, 1, 1, 1});
-  const Tensor c = ((a * p * m + b * q) / (p * p * m + q * q)).to(torch::kFloat32);
-  const Tensor x = add_noise(diffusion_, draws.x0, draws.noise, draws.sigma);
-  const Tensor target = network_target(diffusion_, draws.x0, draws.noise, draws.sigma);
-  return modules::frame_loss(c * x, target, draws.indicator, loss_frames_) *
-         modules::output_weight(diffusion_);
+  const Tensor m = torch::tensor(moments, torch::kFloat64);
+  const Tensor c =
+      (target.x0 * x.x0 * m + target.noise * x.noise) / (x.x0 * x.x0 * m + x.noise * x.noise);
+  const modules::Mixture scaled{.x0 = c * x.x0, .noise = c * x.noise};
+  const Tensor best = mix(scaled, draws.x0, draws.noise);
+  return clip_losses(diffusion_, best, draws.x0, draws.noise, draws.sigma,
+                     modules::frame_weights(draws.indicator, loss_frames_));
 }
 
 void DiffusionRecipe::add_labels(const Draws& draws, const Tensor& losses, Loss& loss) const {

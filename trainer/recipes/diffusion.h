@@ -55,7 +55,7 @@ class DiffusionRecipe : public Recipe {
   struct Draws {
     Tensor x0, noise, sigma;  ///< [B, C, T, H, W] twice, [B] float64
     Tensor indicator;         ///< [B, 1, T, 1, 1]
-    Tensor shown;             ///< what given frames look like to the network
+    Tensor levels;            ///< [B, T], sigma at which the network sees each frame
     Tensor text;              ///< [B, S, D]
     std::optional<double> fps;
     std::vector<int64_t> given;

@@ -29,7 +29,7 @@ TEST_CASE("a network that hits its target predicts the clean latents", "[diffusi
     for (const Tensor& sigma : {per_clip, per_frame}) {
       const auto options = published_options(formulation);
       const Tensor x = add_noise(options, d.x0, d.noise, sigma);
-      const Tensor target = network_target(options, d.x0, d.noise, sigma);
+      const Tensor target = mix(target_mixture(options, sigma), d.x0, d.noise);
       CHECK(largest(predict_x0(options, x, target, sigma) - d.x0) < 1e-12);
     }
   }
@@ -42,7 +42,7 @@ TEST_CASE("the published weight on x0 is a constant weight on the network's outp
   for (Formulation formulation : kAll) {
     const auto options = published_options(formulation);
     const Tensor x = add_noise(options, d.x0, d.noise, sigma);
-    const Tensor target = network_target(options, d.x0, d.noise, sigma);
+    const Tensor target = mix(target_mixture(options, sigma), d.x0, d.noise);
     const Tensor output = target + 0.1 * d.noise.flip(0);
     const Tensor in_x0 = broadcast_sigma(x0_weight(options, sigma), x) *
                          (predict_x0(options, x, output, sigma) - d.x0).square();
@@ -104,12 +104,37 @@ TEST_CASE("given frames are clean, marked, timed and left out of the loss", "[di
   const Tensor per_frame = frame_timestep(indicator, time, 0.125);
   CHECK(per_frame.flatten().equal(torch::tensor({.125f, .5f, .5f, .5f, .125f, .125f, .25f, .25f})));
 
+  const Tensor own = torch::tensor({0.0f, 0.75f});
+  CHECK(frame_levels(indicator, own, time)
+            .flatten()
+            .equal(torch::tensor({0.f, .5f, .5f, .5f, .75f, .75f, .25f, .25f})));
+
   // An error of 2 everywhere: 4 over generated frames; NVIDIA's mean counts given frames as 0.
-  const Tensor loss = frame_loss(d.x0 + 2, d.x0, indicator, LossFrames::kGenerated);
-  CHECK(largest(loss - 4) < 1e-12);
-  const Tensor all = frame_loss(d.x0 + 2, d.x0, indicator, LossFrames::kAll);
-  CHECK(largest(all - torch::tensor({3.0, 2.0}, torch::kFloat64)) < 1e-12);
+  const DiffusionOptions flow = published_options(Formulation::kRectifiedFlow);
+  const Tensor output = d.noise - d.x0 + 2;
+  const auto loss = [&](LossFrames frames) {
+    return clip_losses(flow, output, d.x0, d.noise, time, frame_weights(indicator, frames));
+  };
+  CHECK(largest(loss(LossFrames::kGenerated) - 4) < 1e-12);
+  CHECK(largest(loss(LossFrames::kAll) - torch::tensor({3.0, 2.0}, torch::kFloat64)) < 1e-12);
+  const Tensor all_given = torch::ones({1, 1, 4, 1, 1});
+  CHECK(largest(frame_weights(all_given, LossFrames::kGenerated)) == 0);
   CHECK_THROWS_AS(condition_indicator({5}, 4), Error);
+}
+
+TEST_CASE("a frame's input is the scaled noisy latents at that frame's level", "[diffusion]") {
+  Draw d;
+  const Tensor levels =
+      torch::tensor({{0.0, 0.4, 0.4, 0.4}, {0.0, 0.0, 0.9, 0.9}}, torch::kFloat64);
+  for (Formulation formulation : kAll) {
+    const auto options = published_options(formulation);
+    const Tensor expected =
+        network_input(options, add_noise(options, d.x0, d.noise, levels), levels);
+    const Tensor input = mix(input_mixture(options, levels), d.x0, d.noise);
+    CHECK(largest(input - expected) < 1e-12);
+    // Level 0 is the clean latents, as both flows show given frames.
+    if (formulation != Formulation::kEdm) CHECK(input.select(2, 0).equal(d.x0.select(2, 0)));
+  }
 }
 
 TEST_CASE("the number of given frames follows its probabilities", "[diffusion]") {
