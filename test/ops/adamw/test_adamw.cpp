@@ -1,9 +1,7 @@
 // The one-pass AdamW against LibTorch's own and against the plain formula.
-#include <catch2/catch.hpp>
-
 #include "ops/adamw/adamw.h"
 #include "ops/core/error.h"
-#include "test/support/tolerance.h"
+#include "test/support/op_checks.h"  // after torch: both define CHECK
 
 using namespace cosmos;
 using namespace cosmos::test;
