@@ -253,8 +253,11 @@ def check_gradients():
 def opcheck_all(calls):
     """calls: name -> (operator, arguments)."""
     for name, (operator, arguments) in calls.items():
+        # The schema check compares arguments before and after, which it cannot do for float8.
+        float8 = name.startswith("fp8_") and not name.startswith("fp8_quantize")
+        others = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
         try:
-            torch.library.opcheck(operator, arguments)
+            torch.library.opcheck(operator, arguments, **({"test_utils": others} if float8 else {}))
             check(f"{name}: opcheck", True)
         except Exception as error:  # noqa: BLE001: whatever opcheck found is the finding
             check(f"{name}: opcheck", False, str(error).strip().splitlines()[0])
