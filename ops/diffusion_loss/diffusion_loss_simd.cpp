@@ -55,10 +55,12 @@ void loss_units(const DiffusionLoss& p, int64_t begin, int64_t end) {
     if (weight != 0) {
       const Mixed<A, L> target(p.target, s);
       const T* output = static_cast<const T*>(p.output) + s.begin;
-      sum = sum_of<A>(s.count, [=](int64_t i) {
+      // One stream an array: sum_of's four of three arrays are more than prefetchers follow.
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = 0; i < s.count; ++i) {
         const A error = load(output[i]) - target(i);
-        return error * error;
-      });
+        sum += error * error;
+      }
     }
     static_cast<A*>(p.partial)[u] = weight * sum;
   }

@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 /// Sizes that 2, 3 and 4 ranks do not divide; global batches of four clips.
-Json config_json(const Json& trainer) {
+Json config_json(const Json& trainer, const Json& recipe) {
   Json config = {{"recipe",
                   {{"type", "predict"},
                    {"model",
@@ -43,6 +43,7 @@ Json config_json(const Json& trainer) {
                    {"optimizer", {{"lr", 3e-3}}},
                    {"ema", {{"kind", "constant"}, {"decay", 0.9}}}}}};
   config["trainer"].update(trainer, /*merge_objects=*/true);
+  config["recipe"].update(recipe);
   return config;
 }
 
@@ -53,9 +54,10 @@ struct Outcome {
 
 class Runs {
  public:
-  Outcome run(const std::string& name, int ranks, const Json& trainer) {
+  Outcome run(const std::string& name, int ranks, const Json& trainer,
+              const Json& recipe = Json::object()) {
     const fs::path file = folder_ / (name + ".json"), dir = folder_ / name;
-    modules::write_json(file, config_json(trainer));
+    modules::write_json(file, config_json(trainer, recipe));
     const auto answer = cosmos::test::run_program(
         "rank_worker", std::to_string(ranks) + " " + file.string() + " run.dir=" + dir.string());
     INFO(answer.text);
@@ -73,8 +75,13 @@ class Runs {
       outcome.norms.push_back(row.at("grad_norm"));
     }
     const fs::path last = dir / "checkpoints" / "step-00000006";
-    outcome.weights = modules::WeightFolder(last / "model").tensors();
-    outcome.averages = modules::WeightFolder(last / "ema").tensors();
+    if (fs::exists(last / "model")) {
+      outcome.weights = modules::WeightFolder(last / "model").tensors();
+      outcome.averages = modules::WeightFolder(last / "ema").tensors();
+    } else {  // part of the model is frozen
+      outcome.weights = modules::load_safetensors(last / "trainable.safetensors");
+      outcome.averages = modules::load_safetensors(last / "ema.safetensors");
+    }
     outcome.optimizer = modules::load_safetensors(last / "optimizer.safetensors");
     return outcome;
   }
@@ -136,6 +143,28 @@ TEST_CASE("sharded ranks train as one process does", "[parallel]") {
                          {"parallel", {{"replica", 2}}}}),
                one, 1e-9);
   }
+}
+
+TEST_CASE("sharded ranks train an adapter as one process does", "[parallel]") {
+  Runs runs;
+  const Json lora = {{"lora", {{"rank", 3}, {"dropout", 0.1}}}};
+  for (const char* recompute : {"none", "full"}) {
+    const Json how = {{"activation_checkpointing", recompute}};
+    const Outcome one = runs.run(std::string("one-") + recompute, 1, how, lora);
+    Json half = how;
+    half["gradient_accumulation"] = 2;
+    check_same(runs.run(std::string("two-") + recompute, 2, half, lora), one, 1e-9);
+  }
+}
+
+TEST_CASE("bf16 ranks keep float32 masters and go on from one process", "[parallel]") {
+  Runs runs;
+  const Json bf16 = {{"precision", "bf16"}};
+  const Outcome one = runs.run("one", 1, bf16);
+  const Outcome two = runs.run("two", 2, {{"precision", "bf16"}, {"gradient_accumulation", 2}});
+  CHECK(worst(two.losses, one.losses) < 0.02);
+  CHECK(two.optimizer.count("master.proj_out.weight") == 1);
+  CHECK(two.optimizer.size() == one.optimizer.size());
 }
 
 TEST_CASE("a checkpoint of two ranks goes on with any number of them", "[parallel]") {
