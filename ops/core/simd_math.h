@@ -2,7 +2,7 @@
 
 // Elementary functions for the CPU loops: straight-line float code without branches or tables,
 // which Clang and GCC vectorise under `omp simd` for every instruction set; float64 asks libm.
-// Infinities and NaN come out as from libm. The bounds are over all floats
+// Infinities and NaN come out as from libm. The bounds are tested on every 1009th float
 // (test/ops/core/test_simd_math.cpp). The coefficients are minimax fits (Remez) over the reduced
 // intervals. For *_simd.cpp only; internal linkage, see simd.h.
 

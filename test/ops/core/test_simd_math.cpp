@@ -1,4 +1,5 @@
-// The vectorised functions against libm in float64, over the bit patterns of all floats.
+// The vectorised functions against libm in float64, at every 1009th float, from the smallest to
+// NaN.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -106,7 +107,8 @@ void check_all(uint64_t step) {
 
 }  // namespace
 
-TEST_CASE("vectorised functions are within their bounds of libm over all floats", "[ops]") {
+TEST_CASE("vectorised functions are within their bounds of libm over the range of floats",
+          "[ops]") {
   check_all(1009);
 }
 
