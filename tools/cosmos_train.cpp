@@ -73,6 +73,8 @@ int run(int argc, char** argv) {
   if (args.count("help")) return std::cout << options.help() << '\n', 0;
   if (args.count("schema")) return std::cout << config_schema().dump(2) << '\n', 0;
   if (args.count("arguments") == 0) return std::cerr << options.help() << '\n', 2;
+  const int nproc = args["nproc"].as<int>();
+  require(nproc >= 1, "--nproc: expected 1 or more, got ", nproc);
   modules::register_builtin_models();
   register_builtin_recipes();
   auto arguments = args["arguments"].as<std::vector<std::string>>();
@@ -87,8 +89,6 @@ int run(int argc, char** argv) {
     return std::cout << all.dump(2) << '\n', 0;
   }
   const RankEnv env = read_rank_env();
-  const int nproc = args["nproc"].as<int>();
-  require(nproc >= 1, "--nproc: expected 1 or more, got ", nproc);
   if (nproc > 1 && env.world == 1) return spawn_local(nproc, {argv, argv + argc});
   return train(config, recipe, args["resume"].as<std::string>(), env);
 }

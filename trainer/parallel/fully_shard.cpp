@@ -81,7 +81,8 @@ void FullyShard::add_unit(const std::string& name, torch::nn::Module& block) {
 FullyShard::Unit* FullyShard::unit_of(const std::string& name, torch::nn::Module& block) {
   const auto found = by_block_.find(&block);
   require(found != by_block_.end(), "cannot shard block ", name,
-          ": a model runs its direct children, or those of its containers, as blocks");
+          ": only models whose blocks are their direct children, or those of a list of blocks, can "
+          "be (the DiT); train this one in one process");
   return found->second;
 }
 
