@@ -32,7 +32,8 @@ cxxopts::Options make_options() {
     ("plan", "print parameters, FLOPs and predicted memory, and stop; nothing is run or read")
     ("resume", "auto: continue the run folder; never: refuse one with checkpoints; or a checkpoint",
      cxxopts::value<std::string>()->default_value("auto"))
-    ("nproc", "ranks on this machine, which share the model (trainer.parallel)", cxxopts::value<int>()->default_value("1"))
+    ("nproc", "ranks on this machine, which share the model (trainer.parallel)",
+     cxxopts::value<int>()->default_value("1"))
     ("schema", "print the JSON Schema of config files, and stop")
     ("h,help", "this text")
     ("arguments", "", cxxopts::value<std::vector<std::string>>());

@@ -5,6 +5,7 @@
 #include <c10/util/Exception.h>
 #include <cxxopts.hpp>
 #include <iostream>
+#include <malloc.h>
 
 #include "ops/core/error.h"
 
@@ -26,6 +27,15 @@ auto parse_usage(Parse parse) {
   }
 }
 
+/// Freed memory is used again instead of going back to the kernel: a step's large tensors are the
+/// same every time, and pages that are new cost more than what is computed in them (GELU over 200
+/// MB: 23 ms, of which 16 are page faults). Peak memory stays within a few percent.
+inline void keep_freed_memory() {
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, -1);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
 /// Exit code of `run(argc, argv)`; 1 after an error, 2 after wrong usage.
 template <typename Run>
 int run_program(const char* name, int argc, char** argv, Run run) {
@@ -34,6 +44,7 @@ int run_program(const char* name, int argc, char** argv, Run run) {
     std::cerr << name << ": " << what << (code == 2 ? " (--help lists the options)" : "") << '\n';
     return code;
   };
+  keep_freed_memory();
   try {
     return run(argc, argv);
   } catch (const cxxopts::exceptions::exception& error) {

@@ -12,10 +12,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-struct alignas(16) Bytes16 {
-  uint64_t half[2];
-};
-
 /// Video offset of the element (c, dt, dh, column) of a row of patches.
 __device__ inline int64_t video_offset(const Patches& p, int64_t row, int c, int dt, int dh,
                                        int64_t column) {
@@ -65,35 +61,25 @@ __global__ void __launch_bounds__(kThreads) unpatchify_kernel(Unpatchify params)
   }
 }
 
-template <typename Fn>
-void visit_bytes(const Patches& p, Fn fn) {
+/// A block's numbers within a row are of 32 bits.
+void check_row(const Patches& p) {
   if (p.w * p.features > 0x7fffffff)
     throw std::runtime_error("patchify: a row of patches has more than 2^31 elements");
-  switch (p.bytes) {
-    case 1:
-      return fn(static_cast<uint8_t*>(nullptr));
-    case 2:
-      return fn(static_cast<uint16_t*>(nullptr));
-    case 4:
-      return fn(static_cast<uint32_t*>(nullptr));
-    case 8:
-      return fn(static_cast<uint64_t*>(nullptr));
-    default:
-      return fn(static_cast<Bytes16*>(nullptr));
-  }
 }
 
 }  // namespace
 
 void patchify_cuda(const Patchify& p, void* stream) {
-  visit_bytes(p.patches, [&](auto* type) {
+  check_row(p.patches);
+  visit_bytes(p.patches.bytes, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     cuda::launch(patchify_kernel<T>, cuda::blocks_for(p.patches.rows(), 1), kThreads, p, stream);
   });
 }
 
 void unpatchify_cuda(const Unpatchify& p, void* stream) {
-  visit_bytes(p.patches, [&](auto* type) {
+  check_row(p.patches);
+  visit_bytes(p.patches.bytes, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     cuda::launch(unpatchify_kernel<T>, cuda::blocks_for(p.patches.rows(), 1), kThreads, p, stream);
   });

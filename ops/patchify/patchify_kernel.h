@@ -33,6 +33,27 @@ struct Unpatchify {
   void* video;
 };
 
+struct alignas(16) Bytes16 {
+  uint64_t half[2];
+};
+
+/// fn(pointer to the type that elements of `bytes` bytes are moved as)
+template <typename Fn>
+void visit_bytes(int bytes, Fn fn) {
+  switch (bytes) {
+    case 1:
+      return fn(static_cast<uint8_t*>(nullptr));
+    case 2:
+      return fn(static_cast<uint16_t*>(nullptr));
+    case 4:
+      return fn(static_cast<uint32_t*>(nullptr));
+    case 8:
+      return fn(static_cast<uint64_t*>(nullptr));
+    default:
+      return fn(static_cast<Bytes16*>(nullptr));
+  }
+}
+
 #if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)
 void patchify_cuda(const Patchify& params, void* stream);
 void unpatchify_cuda(const Unpatchify& params, void* stream);

@@ -7,10 +7,6 @@
 namespace cosmos::ops::COSMOS_ISA {
 namespace {
 
-struct Bytes16 {
-  uint64_t half[2];
-};
-
 /// Offsets of a video line (its first element) and of its first element among the row's tokens.
 struct Line {
   int64_t video, token;
@@ -34,22 +30,6 @@ void each_run(const Patches& p, int64_t begin, int64_t end, Copy copy) {
       for (int64_t d = 0; d < p.pw; ++d)
         copy(line.video + d * p.video[4], p.pw * p.video[4], line.token + d * p.token[3]);
     }
-}
-
-template <typename Fn>
-void visit_bytes(int bytes, Fn fn) {
-  switch (bytes) {
-    case 1:
-      return fn(static_cast<uint8_t*>(nullptr));
-    case 2:
-      return fn(static_cast<uint16_t*>(nullptr));
-    case 4:
-      return fn(static_cast<uint32_t*>(nullptr));
-    case 8:
-      return fn(static_cast<uint64_t*>(nullptr));
-    default:
-      return fn(static_cast<Bytes16*>(nullptr));
-  }
 }
 
 }  // namespace

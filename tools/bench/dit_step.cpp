@@ -13,6 +13,7 @@
 
 #include "modules/dit/transformer.h"
 #include "ops/adamw/adamw.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -177,45 +178,47 @@ Json measure(Step& step, int64_t steps) {
   return result;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   cxxopts::Options options("bench-dit-step", "Times the DiT's training step, or its floor.");
   // clang-format off
   options.add_options()
     ("what", "step or floor", cxxopts::value<std::string>()->default_value("step"))
-    ("timestep", "clip: one a clip; frame: one a frame", cxxopts::value<std::string>()->default_value("clip"))
-    ("steps", "steps to time, the first included", cxxopts::value<int64_t>()->default_value("8"))
+    ("timestep", "clip: one a clip; frame: one a frame",
+     cxxopts::value<std::string>()->default_value("clip"))
+    ("steps", "steps to time, the first included",
+     cxxopts::value<int64_t>()->default_value("8"))
     ("threads", "CPU threads", cxxopts::value<int>()->default_value("2"))
     ("h,help", "this text");
   // clang-format on
-  try {
-    const auto args = options.parse(argc, argv);
-    if (args.count("help")) {
-      std::cout << options.help() << "\n";
-      return 0;
-    }
-    torch::set_num_threads(args["threads"].as<int>());
-    torch::manual_seed(0);
-    const std::string what = args["what"].as<std::string>();
-    const std::string timestep = args["timestep"].as<std::string>();
-    require(what == "step" || what == "floor", "--what: expected step or floor, got ", what);
-    require(timestep == "clip" || timestep == "frame", "--timestep: expected clip or frame, got ",
-            timestep);
-    Json result;
-    if (what == "step") {
-      TrainingStep step(timestep == "frame");
-      result = measure(step, args["steps"].as<int64_t>());
-    } else {
-      Floor floor(timestep == "frame");
-      result = measure(floor, args["steps"].as<int64_t>());
-    }
-    result["what"] = what == "step" ? "cosmos" : "floor";
-    result["timestep"] = timestep;
-    result["threads"] = torch::get_num_threads();
-    std::cout << result.dump() << "\n";
-  } catch (const std::exception& error) {
-    std::cerr << "bench-dit-step: " << error.what() << "\n";
-    return 1;
+  const auto args = options.parse(argc, argv);
+  if (args.count("help")) {
+    std::cout << options.help() << "\n";
+    return 0;
   }
+  torch::set_num_threads(args["threads"].as<int>());
+  torch::manual_seed(0);
+  const std::string what = args["what"].as<std::string>();
+  const std::string timestep = args["timestep"].as<std::string>();
+  require(what == "step" || what == "floor", "--what: expected step or floor, got ", what);
+  require(timestep == "clip" || timestep == "frame", "--timestep: expected clip or frame, got ",
+          timestep);
+  Json result;
+  if (what == "step") {
+    TrainingStep step(timestep == "frame");
+    result = measure(step, args["steps"].as<int64_t>());
+  } else {
+    Floor floor(timestep == "frame");
+    result = measure(floor, args["steps"].as<int64_t>());
+  }
+  result["what"] = what == "step" ? "cosmos" : "floor";
+  result["timestep"] = timestep;
+  result["threads"] = torch::get_num_threads();
+  std::cout << result.dump() << "\n";
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cosmos::tools::run_program("bench-dit-step", argc, argv, run);
 }

@@ -1,5 +1,5 @@
 // bench-linear-cross-entropy: forward and backward of a language model's head and loss, time and
-// peak memory, fused against torch operation by operation. One JSON object a line, or a table.
+// peak memory, fused against torch operation by operation.
 
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
@@ -18,6 +18,8 @@
 #include <torch/autograd.h>
 
 #include "test/support/peak_memory.h"
+#include "tools/bench/page.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -88,12 +90,34 @@ Json measure(const Loss& loss, const Case& c, const std::vector<Tensor>& t, int 
   return {{"ms", best * 1e3}, {"mb_beyond_gradients", static_cast<double>(peak - kept) / 1e6}};
 }
 
-}  // namespace
+const std::vector<std::string> kColumns = {"case",     "dtype",       "tokens",   "plain ms",
+                                           "fused ms", "plain/fused", "plain MB", "fused MB"};
 
-int main(int argc, char** argv) {
+void print_row(const std::vector<std::string>& cells) {
+  std::printf("%-22s", cells[0].c_str());
+  for (std::size_t i = 1; i < cells.size(); ++i) std::printf(" %11s", cells[i].c_str());
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+std::vector<std::string> table_row(const Json& r) {
+  const auto ms = [&](const char* side) { return r[side]["ms"].get<double>(); };
+  const auto mb = [&](const char* side) { return r[side]["mb_beyond_gradients"].get<double>(); };
+  return {r["case"].get<std::string>(),
+          r["dtype"].get<std::string>(),
+          r["tokens"].dump(),
+          tools::format("%.0f", ms("plain")),
+          tools::format("%.0f", ms("fused")),
+          tools::format("%.2f", ms("plain") / ms("fused")),
+          tools::format("%.1f", mb("plain")),
+          tools::format("%.1f", mb("fused"))};
+}
+
+int run(int argc, char** argv) {
   cxxopts::Options options("bench-linear-cross-entropy",
                            "Times a language model's head and loss; best of some steps.");
   options.add_options()("json", "one JSON object a line instead of a table")(
+      "page", "also write PAGE.md and PAGE.json", cxxopts::value<std::string>())(
       "threads", "CPU threads", cxxopts::value<int>()->default_value("2"))(
       "tokens", "N", cxxopts::value<std::vector<int64_t>>()->default_value("512,2048"))(
       "width", "D", cxxopts::value<int64_t>()->default_value("1024"))(
@@ -102,48 +126,50 @@ int main(int argc, char** argv) {
                                         cxxopts::value<int>()->default_value("3"))(
       "filter", "cases whose name contains this", cxxopts::value<std::string>()->default_value(""))(
       "h,help", "this text");
-  try {
-    const auto args = options.parse(argc, argv);
-    if (args.count("help")) {
-      std::cout << options.help() << "\n";
-      return 0;
-    }
-    at::set_num_threads(args["threads"].as<int>());
-    const auto dtype = args.count("bfloat16") ? at::kBFloat16 : at::kFloat;
-    const int64_t width = args["width"].as<int64_t>(), classes = args["classes"].as<int64_t>();
-    if (!args.count("json"))
-      std::printf("%-22s %6s %10s %10s %6s %10s %10s\n", "case", "tokens", "plain ms", "fused ms",
-                  "ratio", "plain MB", "fused MB");
-    for (const int64_t tokens : args["tokens"].as<std::vector<int64_t>>())
-      for (const Case& c : all_cases()) {
-        if (std::string(c.name).find(args["filter"].as<std::string>()) == std::string::npos)
-          continue;
-        const std::vector<Tensor> t = {
-            at::randn({tokens, width}).to(dtype).requires_grad_(),
-            at::randn({classes, width}).mul_(0.02).to(dtype).requires_grad_(!c.frozen_weight),
-            at::randint(classes, {tokens}, at::kLong)};
-        const int repeats = args["repeats"].as<int>();
-        const Json plain = measure(c.plain, c, t, repeats), fused = measure(c.fused, c, t, repeats);
-        if (args.count("json")) {
-          std::cout << Json{{"case", c.name},
-                            {"tokens", tokens},
-                            {"width", width},
-                            {"classes", classes},
-                            {"dtype", c10::toString(dtype)},
-                            {"plain", plain},
-                            {"fused", fused}}
-                           .dump()
-                    << std::endl;
-          continue;
-        }
-        std::printf(
-            "%-22s %6lld %10.0f %10.0f %5.2fx %10.1f %10.1f\n", c.name,
-            static_cast<long long>(tokens), plain["ms"].get<double>(), fused["ms"].get<double>(),
-            plain["ms"].get<double>() / fused["ms"].get<double>(),
-            plain["mb_beyond_gradients"].get<double>(), fused["mb_beyond_gradients"].get<double>());
-      }
-  } catch (const std::exception& error) {
-    std::cerr << "bench-linear-cross-entropy: " << error.what() << "\n";
-    return 1;
+  const auto args = options.parse(argc, argv);
+  if (args.count("help")) {
+    std::cout << options.help() << "\n";
+    return 0;
   }
+  const int threads = args["threads"].as<int>(), repeats = args["repeats"].as<int>();
+  at::set_num_threads(threads);
+  const auto dtype = args.count("bfloat16") ? at::kBFloat16 : at::kFloat;
+  const int64_t width = args["width"].as<int64_t>(), classes = args["classes"].as<int64_t>();
+  const bool json = args.count("json") > 0;
+  tools::Page page(
+      "Head and loss of a language model on the CPU",
+      "build/cpu/bin/bench-linear-cross-entropy --page docs/benchmarks/linear_cross_entropy",
+      "A head of " + std::to_string(classes) + " classes on rows of " + std::to_string(width) +
+          ". MB: peak memory beyond inputs and gradients.",
+      threads);
+  page.set_columns(kColumns);
+  if (!json) print_row(kColumns);
+  for (const int64_t tokens : args["tokens"].as<std::vector<int64_t>>())
+    for (const Case& c : all_cases()) {
+      if (std::string(c.name).find(args["filter"].as<std::string>()) == std::string::npos) continue;
+      const std::vector<Tensor> t = {
+          at::randn({tokens, width}).to(dtype).requires_grad_(),
+          at::randn({classes, width}).mul_(0.02).to(dtype).requires_grad_(!c.frozen_weight),
+          at::randint(classes, {tokens}, at::kLong)};
+      const Json row = {{"case", c.name},
+                        {"tokens", tokens},
+                        {"width", width},
+                        {"classes", classes},
+                        {"dtype", c10::toString(dtype)},
+                        {"plain", measure(c.plain, c, t, repeats)},
+                        {"fused", measure(c.fused, c, t, repeats)}};
+      if (json)
+        std::cout << row.dump() << std::endl;
+      else
+        print_row(table_row(row));
+      page.add(table_row(row), row);
+    }
+  if (args.count("page")) page.write(args["page"].as<std::string>());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cosmos::tools::run_program("bench-linear-cross-entropy", argc, argv, run);
 }

@@ -1,7 +1,8 @@
 // bench-ops: the operators' case lists, timed. For each case: forward and backward of the fused
-// operator and of its plain formula, bytes per second against this machine's measured copy, or time
-// against a peer's (lora_linear: the frozen linear). One JSON object a line, or a table. Cases
-// without gradients (copies between buffers of fixed dtypes) run once, forward alone.
+// operator and of its plain formula, bytes per second against this machine's measured copy, the
+// speed-up against the ratio of bytes that both move; or time against a peer's (lora_linear: the
+// frozen linear). Cases without gradients (copies between buffers of fixed dtypes) run once,
+// forward alone.
 
 #include <chrono>
 #include <cmath>
@@ -26,6 +27,9 @@
 #include "test/ops/patchify/patchify_cases.h"
 #include "test/ops/rms_norm/rms_norm_cases.h"
 #include "test/ops/shard_copy/shard_copy_cases.h"
+#include "tools/bench/page.h"
+#include "tools/bench/traffic.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -83,18 +87,22 @@ Calls calls_of(const test::OpFunction& fn, const Tensors& inputs) {
   return calls;
 }
 
-/// One pass of a case: the fused operator, what it is compared with, and a copy of its first input.
-Json bench_pass(const std::string& pass, const Call& fused, const Call& other, double passes,
-                int64_t bytes) {
+/// One pass of a case: the fused operator, its plain formula, and a copy of its first input, whose
+/// bytes a perfect kernel moves `passes` times.
+Json bench_pass(const Call& fused, const Call& plain, double passes, int64_t bytes) {
   const at::Tensor from = at::randn({bytes / 4}), to = at::empty_like(from);
-  const auto seconds = median_seconds({fused, other, [&] { to.copy_(from); }});
-  const double rate = passes * static_cast<double>(bytes) / seconds[0];
+  const auto seconds = median_seconds({fused, plain, [&] { to.copy_(from); }});
+  const double moved = passes * static_cast<double>(bytes), rate = moved / seconds[0];
   const double copy = 2.0 * static_cast<double>(bytes) / seconds[2];
-  return {{pass + "_ms", seconds[0] * 1e3},
-          {pass + "_gb_s", rate / 1e9},
-          {pass + "_of_copy", rate / copy},
+  const double speedup = seconds[1] / seconds[0];
+  const double bytes_ratio = static_cast<double>(tools::Traffic::bytes(plain)) / moved;
+  return {{"ms", seconds[0] * 1e3},
+          {"gb_s", rate / 1e9},
+          {"of_copy", rate / copy},
           {"copy_gb_s", copy / 1e9},
-          {"plain_over_fused_" + pass, seconds[1] / seconds[0]}};
+          {"speedup", speedup},
+          {"bytes_ratio", bytes_ratio},
+          {"of_bytes_ratio", speedup / bytes_ratio}};
 }
 
 Json bench_against_peer(const OpCase& c, const Tensors& inputs) {
@@ -124,33 +132,42 @@ Json bench(const OpCase& c, at::ScalarType dtype) {
   }
   const auto bytes = static_cast<int64_t>(inputs[0].numel() * inputs[0].element_size());
   const Calls fused = calls_of(c.fused, inputs), plain = calls_of(c.reference, inputs);
-  row.update(bench_pass("forward", fused.forward, plain.forward, c.forward_passes, bytes));
+  row["forward"] = bench_pass(fused.forward, plain.forward, c.forward_passes, bytes);
   if (fused.backward)
-    row.update(bench_pass("backward", fused.backward, plain.backward, c.backward_passes, bytes));
+    row["backward"] = bench_pass(fused.backward, plain.backward, c.backward_passes, bytes);
   return row;
 }
 
-void print_peer_row(const Json& r) {
-  std::printf("%-56s %-9s %9.3f %9.3f, peer %8.3f %8.3f: %.3f of the peer, plain %.3f\n",
-              r["case"].get<std::string>().c_str(), r["dtype"].get<std::string>().c_str(),
-              r["forward_ms"].get<double>(), r["backward_ms"].get<double>(),
-              r["peer_forward_ms"].get<double>(), r["peer_backward_ms"].get<double>(),
-              r["fused_over_peer"].get<double>(), r["plain_over_peer"].get<double>());
+const std::vector<std::string> kColumns = {"case", "dtype",   "pass",    "ms",
+                                           "GB/s", "of copy", "x plain", "of bytes' ratio"};
+
+/// A row as the table's lines: forward and backward, or both together against a peer.
+std::vector<std::vector<std::string>> table_rows(const Json& r) {
+  const auto name = r["case"].get<std::string>(), dtype = r["dtype"].get<std::string>();
+  std::vector<std::vector<std::string>> rows;
+  if (r.contains("fused_over_peer"))
+    rows.push_back(
+        {name, dtype, "both",
+         tools::format("%.3f", r["forward_ms"].get<double>() + r["backward_ms"].get<double>()), "",
+         "",
+         tools::format("%.2f",
+                       r["plain_over_peer"].get<double>() / r["fused_over_peer"].get<double>()),
+         tools::format("%.3f of the frozen layer", r["fused_over_peer"].get<double>())});
+  for (const char* pass : {"forward", "backward"}) {
+    if (!r.contains(pass)) continue;
+    const auto number = [&](const char* key) { return r[pass][key].get<double>(); };
+    rows.push_back(
+        {name, dtype, pass, tools::format("%.3f", number("ms")),
+         tools::format("%.1f", number("gb_s")), tools::format("%.0f %%", 100 * number("of_copy")),
+         tools::format("%.1f", number("speedup")),
+         tools::format("%.0f %% of %.1f", 100 * number("of_bytes_ratio"), number("bytes_ratio"))});
+  }
+  return rows;
 }
 
-void print_pass(const Json& r, const std::string& pass) {
-  if (!r.contains(pass + "_ms")) return;
-  std::printf(" %9.3f %6.1f %4.0f%% %6.1fx", r[pass + "_ms"].get<double>(),
-              r[pass + "_gb_s"].get<double>(), 100 * r[pass + "_of_copy"].get<double>(),
-              r["plain_over_fused_" + pass].get<double>());
-}
-
-void print_row(const Json& r) {
-  if (r.contains("fused_over_peer")) return print_peer_row(r);
-  std::printf("%-56s %-9s", r["case"].get<std::string>().c_str(),
-              r["dtype"].get<std::string>().c_str());
-  print_pass(r, "forward");
-  print_pass(r, "backward");
+void print_row(const std::vector<std::string>& cells) {
+  constexpr int kWidths[] = {-56, -9, -9, 9, 7, 8, 8, 16};
+  for (std::size_t i = 0; i < cells.size(); ++i) std::printf("%*s ", kWidths[i], cells[i].c_str());
   std::printf("\n");
   std::fflush(stdout);
 }
@@ -182,41 +199,51 @@ std::vector<std::vector<OpCase>> all_cases() {
   };
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   cxxopts::Options options("bench-ops", "Times the fused operators on their benchmark cases.");
   options.add_options()("json", "one JSON object a line instead of a table")(
+      "page", "also write PAGE.md and PAGE.json", cxxopts::value<std::string>())(
       "threads", "CPU threads", cxxopts::value<int>()->default_value("2"))(
       "filter", "cases whose name contains this", cxxopts::value<std::string>()->default_value(""))(
       "h,help", "this text");
-  try {
-    const auto args = options.parse(argc, argv);
-    if (args.count("help")) {
-      std::cout << options.help() << "\n";
-      return 0;
-    }
-    torch::set_num_threads(args["threads"].as<int>());
-    const bool json = args.count("json") > 0;
-    if (!json)
-      std::printf("%-56s %-9s %9s %6s %5s %7s %9s %6s %5s %7s\n", "case", "dtype", "fwd ms", "GB/s",
-                  "copy", "plain", "bwd ms", "GB/s", "copy", "plain");
-    for (const auto& list : all_cases())
-      for (const OpCase& c : list) {
-        if (!c.benchmark || c.name.find(args["filter"].as<std::string>()) == std::string::npos)
-          continue;
-        const bool fixed_dtypes = c.backward_passes == 0;
-        for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-          if (fixed_dtypes && dtype != at::kFloat) continue;
-          const Json row = bench(c, dtype);
-          if (json)
-            std::cout << row.dump() << std::endl;
-          else
-            print_row(row);
+  const auto args = options.parse(argc, argv);
+  if (args.count("help")) {
+    std::cout << options.help() << "\n";
+    return 0;
+  }
+  const int threads = args["threads"].as<int>();
+  torch::set_num_threads(threads);
+  const bool json = args.count("json") > 0;
+  tools::Page page(
+      "Fused operators on the CPU", "build/cpu/bin/bench-ops --page docs/benchmarks/ops",
+      "GB/s: what a perfect kernel would move, over the time; beside a copy between two "
+      "tensors of the first input's size. x plain: the same formula operator by operator. "
+      "Last column: that speed-up as a share of the ratio of bytes moved, counted over "
+      "the operators that ran (views and allocations are free).",
+      threads);
+  page.set_columns(kColumns);
+  if (!json) print_row(kColumns);
+  for (const auto& list : all_cases())
+    for (const OpCase& c : list) {
+      if (!c.benchmark || c.name.find(args["filter"].as<std::string>()) == std::string::npos)
+        continue;
+      const bool fixed_dtypes = c.backward_passes == 0;
+      for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+        if (fixed_dtypes && dtype != at::kFloat) continue;
+        const Json row = bench(c, dtype);
+        if (json) std::cout << row.dump() << std::endl;
+        for (auto& cells : table_rows(row)) {
+          if (!json) print_row(cells);
+          page.add(std::move(cells), row);
         }
       }
-  } catch (const std::exception& error) {
-    std::cerr << "bench-ops: " << error.what() << "\n";
-    return 1;
-  }
+    }
+  if (args.count("page")) page.write(args["page"].as<std::string>());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cosmos::tools::run_program("bench-ops", argc, argv, run);
 }

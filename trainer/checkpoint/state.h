@@ -2,11 +2,10 @@
 
 // Weights, optimiser and averages on disk:
 //   model/                  HF folder of the model (config.json + weights), when all of it is
-//   trained trainable.safetensors   the trained parameters alone, when part of the model is frozen
+//   trainable.safetensors   the trained parameters alone, when part of the model is frozen
 //   adapter/                what the recipe exports of an adapter, beside trainable.safetensors
 //   ema/ | ema.safetensors  averages, float32, in the layout of the weights
-//   optimizer.safetensors   AdamW::state(), and "master.NAME" where a shard is wider than the
-//   weight
+//   optimizer.safetensors   AdamW::state(); "master.NAME" where a shard is wider than its weight
 //
 // Files hold whole tensors whatever the number of ranks, so that any other number can go on.
 

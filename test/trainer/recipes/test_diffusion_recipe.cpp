@@ -5,27 +5,14 @@
 
 #include "modules/hub/model_weights.h"
 #include "modules/registry.h"
-#include "trainer/data/registry.h"
+#include "test/support/latent_clips.h"
 #include "trainer/recipes/diffusion.h"
 
 namespace cosmos::trainer {
 namespace {
 
-// Latents [4, 3, 4, 4] with more spread in the first frame than in the others.
-class LatentClips : public Dataset {
- public:
-  int64_t size() const override { return 6; }
-  Sample get(int64_t item, uint64_t, int64_t sample_index) override {
-    modules::Philox random(9, modules::Purpose::kNoise, static_cast<uint64_t>(item));
-    Tensor latents = random.normal({4, 3, 4, 4}) * 0.5;
-    latents.select(1, 0).mul_(3);
-    return {.index = sample_index, .tensors = {{"latents", latents}}, .text = {}};
-  }
-};
-
 Json recipe_json() {
-  register_dataset("latent-clips",
-                   [](const Json&, const std::string&) { return std::make_shared<LatentClips>(); });
+  test::register_latent_clips();
   return {{"model",
            {{"in_channels", 5},
             {"out_channels", 4},

@@ -1,0 +1,31 @@
+#pragma once
+
+// The data set "latent-clips" of the trainer's tests: made-up latents, the same in every process.
+
+#include <memory>
+#include <string>
+
+#include "modules/core/random.h"
+#include "trainer/data/registry.h"
+
+namespace cosmos::test {
+
+/// Six clips of latents [4, 3, 4, 4], with more spread in the first frame than in the others.
+class LatentClips : public trainer::Dataset {
+ public:
+  int64_t size() const override { return 6; }
+  trainer::Sample get(int64_t item, uint64_t, int64_t sample_index) override {
+    modules::Philox random(9, modules::Purpose::kNoise, static_cast<uint64_t>(item));
+    Tensor latents = random.normal({4, 3, 4, 4}) * 0.5;
+    latents.select(1, 0).mul_(3);
+    return {.index = sample_index, .tensors = {{"latents", latents}}, .text = {}};
+  }
+};
+
+inline void register_latent_clips() {
+  trainer::register_dataset("latent-clips", [](const Json&, const std::string&) {
+    return std::make_shared<LatentClips>();
+  });
+}
+
+}  // namespace cosmos::test
