@@ -83,16 +83,23 @@ Arguments log_probs_arguments(const Tensor& hidden, const Tensor& weight, const 
   return a;
 }
 
-/// One loss a token, and the entropies; backward computes the logits again.
+/// One loss a token, and the entropies. Backward computes the logits again; where hidden alone gets
+/// a gradient (`hidden_alone`), forward has it already, but for the factor that arrives.
 struct PerTokenFunction : torch::autograd::Function<PerTokenFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& hidden, const Tensor& weight,
-                               const Optional& bias, const Arguments& a, bool entropy) {
+                               const Optional& bias, const Arguments& a, bool entropy,
+                               bool hidden_alone) {
     const at::AutoDispatchBelowADInplaceOrView below;
     static const auto op = operator_handle<decltype(driver::linear_cross_entropy_forward)>(
         "linear_cross_entropy_forward");
-    auto [loss, entropies, state] = op.call(hidden, weight, bias, a.target, a.ignore_index,
-                                            a.label_smoothing, a.z_loss, a.scale, entropy);
-    ctx->save_for_backward({hidden, weight, bias.value_or(Tensor()), a.target, state});
+    auto [loss, entropies, state, grad] =
+        op.call(hidden, weight, bias, a.target, a.ignore_index, a.label_smoothing, a.z_loss,
+                a.scale, entropy, hidden_alone);
+    if (hidden_alone)
+      ctx->save_for_backward({grad});
+    else
+      ctx->save_for_backward({hidden, weight, bias.value_or(Tensor()), a.target, state});
+    ctx->saved_data["dtype"] = hidden.scalar_type();
     ctx->saved_data["ignore_index"] = a.ignore_index;
     ctx->saved_data["label_smoothing"] = a.label_smoothing;
     ctx->saved_data["z_loss"] = a.z_loss;
@@ -103,24 +110,37 @@ struct PerTokenFunction : torch::autograd::Function<PerTokenFunction> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     refuse_double_backward("linear_cross_entropy");
+    const auto saved = ctx->get_saved_variables();
+    variable_list out(6);
+    if (saved.size() == 1) {
+      out[0] = (saved[0] * grads[0].unsqueeze(1)).to(ctx->saved_data["dtype"].toScalarType());
+      return out;
+    }
     static const auto op = operator_handle<decltype(driver::linear_cross_entropy_backward)>(
         "linear_cross_entropy_backward");
-    const auto saved = ctx->get_saved_variables();
     const auto number = [&](const char* name) { return ctx->saved_data[name].toDouble(); };
     const bool wanted[] = {ctx->needs_input_grad(0), ctx->needs_input_grad(1),
                            saved[2].defined() && ctx->needs_input_grad(2)};
-    auto [hidden, weight, bias] =
+    const auto [hidden, weight, bias] =
         op.call(grads[0], saved[4], saved[0], saved[1],
                 saved[2].defined() ? Optional(saved[2]) : std::nullopt, saved[3],
                 ctx->saved_data["ignore_index"].toInt(), number("label_smoothing"),
                 number("z_loss"), number("scale"), wanted[0], wanted[1], wanted[2]);
-    return {wanted[0] ? hidden : Tensor(), wanted[1] ? weight : Tensor(),
-            wanted[2] ? bias : Tensor(), Tensor(), Tensor()};
+    if (wanted[0]) out[0] = hidden;
+    if (wanted[1]) out[1] = weight;
+    if (wanted[2]) out[2] = bias;
+    return out;
   }
 };
 
 bool needs_grad(const Tensor& x) {
   return at::GradMode::is_enabled() && x.requires_grad();
+}
+
+variable_list per_token(const Arguments& a, bool entropy) {
+  const bool hidden_alone =
+      needs_grad(a.hidden) && !needs_grad(a.weight) && !(a.bias && needs_grad(*a.bias));
+  return PerTokenFunction::apply(a.hidden, a.weight, a.bias, a, entropy, hidden_alone);
 }
 
 /// `gradient` times `by`. Backward frees the saved gradient after this, so that it is multiplied in
@@ -176,17 +196,17 @@ Tensor linear_cross_entropy_autograd(const Tensor& hidden, const Tensor& weight,
     return reference::linear_cross_entropy(hidden, weight, target, bias, ignore_index,
                                            label_smoothing, z_loss, reduction);
   const bool wanted[] = {needs_grad(hidden), needs_grad(weight), bias && needs_grad(*bias)};
-  if (reduction != "none" && hidden.scalar_type() != at::kHalf &&
-      (wanted[0] || wanted[1] || wanted[2]))
+  if (reduction != "none" && hidden.scalar_type() != at::kHalf && (wanted[1] || wanted[2]))
     return ReducedFunction::apply(a.hidden, a.weight, a.bias, a, reduction == "mean", wanted[0],
                                   wanted[1], wanted[2]);
-  return reduce(PerTokenFunction::apply(a.hidden, a.weight, a.bias, a, false)[0], target,
-                ignore_index, reduction);
+  return reduce(per_token(a, false)[0], target, ignore_index, reduction);
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward_plain(const Arguments& a, bool entropy) {
-  return driver::linear_cross_entropy_forward(a.hidden, a.weight, a.bias, a.target, a.ignore_index,
-                                              a.label_smoothing, a.z_loss, a.scale, entropy);
+std::tuple<Tensor, Tensor> forward_plain(const Arguments& a, bool entropy) {
+  const auto [loss, entropies, state, grad] =
+      driver::linear_cross_entropy_forward(a.hidden, a.weight, a.bias, a.target, a.ignore_index,
+                                           a.label_smoothing, a.z_loss, a.scale, entropy, false);
+  return {loss, entropies};
 }
 
 Tensor linear_cross_entropy_plain(const Tensor& hidden, const Tensor& weight, const Tensor& target,
@@ -207,7 +227,7 @@ std::tuple<Tensor, Tensor> log_probs_autograd(const Tensor& hidden, const Tensor
   if (use_reference(hidden))
     return reference::linear_log_probs_entropy(hidden, weight, target, bias, temperature,
                                                ignore_index);
-  const variable_list out = PerTokenFunction::apply(a.hidden, a.weight, a.bias, a, entropy);
+  const variable_list out = per_token(a, entropy);
   return {out[0].neg().view_symint(target.sym_sizes()),
           entropy ? out[1].view_symint(target.sym_sizes()) : out[1]};
 }
@@ -215,7 +235,7 @@ std::tuple<Tensor, Tensor> log_probs_autograd(const Tensor& hidden, const Tensor
 std::tuple<Tensor, Tensor> log_probs_plain(const Tensor& hidden, const Tensor& weight,
                                            const Tensor& target, const Optional& bias,
                                            double temperature, int64_t ignore_index, bool entropy) {
-  const auto [loss, entropies, state] = forward_plain(
+  const auto [loss, entropies] = forward_plain(
       log_probs_arguments(hidden, weight, target, bias, temperature, ignore_index), entropy);
   return {loss.neg().view_symint(target.sym_sizes()),
           entropy ? entropies.view_symint(target.sym_sizes()) : entropies};
@@ -244,8 +264,8 @@ TORCH_LIBRARY_FRAGMENT(cosmos, m) {
       "float temperature=1.0, int ignore_index=-100) -> (Tensor, Tensor)");
   m.def(
       "linear_cross_entropy_forward(Tensor hidden, Tensor weight, Tensor? bias, Tensor target, "
-      "int ignore_index, float label_smoothing, float z_loss, float scale, bool entropy) "
-      "-> (Tensor, Tensor, Tensor)");
+      "int ignore_index, float label_smoothing, float z_loss, float scale, bool entropy, "
+      "bool hidden_grad) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "linear_cross_entropy_backward(Tensor grad, Tensor state, Tensor hidden, Tensor weight, "
       "Tensor? bias, Tensor target, int ignore_index, float label_smoothing, float z_loss, "

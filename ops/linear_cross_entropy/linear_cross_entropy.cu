@@ -133,6 +133,16 @@ __device__ inline void write_gradient(const CrossEntropyRows& p, const Row<T, kV
 }
 
 template <typename T, int kVec>
+__device__ inline void write_shares(const CrossEntropyRows& p, const Row<T, kVec>& row,
+                                    const State& state, float seed, T* out) {
+  const float lse = state.max + logf(state.sum);
+  row.visit(p.columns, [&](int64_t i, auto& x) {
+    for (float& value : x) value = seed * expf(value - lse);
+    store(out + i, x);
+  });
+}
+
+template <typename T, int kVec>
 __global__ void __launch_bounds__(kThreads) cross_entropy_rows_kernel(CrossEntropyRows p) {
   __shared__ float scratch[cuda::kWarp];
   const int64_t r = blockIdx.x, target = p.target[r] - p.first_class;
@@ -146,15 +156,19 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_rows_kernel(CrossEntro
     if (threadIdx.x == 0) *kept = state;
   }
   if (!p.seed) return;
-  if (p.target[r] == p.ignore_index) {
+  // All masked by -infinity so far: their shares are 0, not 0 / 0.
+  if (p.target[r] == p.ignore_index || (p.shares && state.sum == 0)) {
     row.visit(p.columns, [&](int64_t i, auto& x) {
       for (float& value : x) value = 0;
       store(logits + i, x);
     });
     return;
   }
-  write_gradient(p, row, target, state, static_cast<const float*>(p.seed)[r * p.seed_stride],
-                 logits);
+  const float seed = static_cast<const float*>(p.seed)[r * p.seed_stride];
+  if (p.shares)
+    write_shares(p, row, state, seed, logits);
+  else
+    write_gradient(p, row, target, state, seed, logits);
 }
 
 }  // namespace

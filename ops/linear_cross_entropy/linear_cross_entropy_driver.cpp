@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/sum.h>
@@ -28,10 +29,9 @@ int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-/// Tokens of a group in linear_cross_entropy_with_gradients: a sixteenth of them, but 96 at least,
-/// where products reach about 90 % of their speed (2 cores, AVX-512, 152 thousand classes).
+/// Tokens of a group in linear_cross_entropy_with_gradients: a twelfth of them, but 42 at least.
 int64_t tokens_per_group(int64_t tokens) {
-  return divide_up(tokens, std::clamp<int64_t>(tokens / 96, 1, 16));
+  return divide_up(tokens, std::clamp<int64_t>(tokens / 42, 1, 12));
 }
 
 /// Classes of a group elsewhere: a sixteenth of the logits or 16 million of them, the smaller, but
@@ -154,34 +154,68 @@ at::TensorOptions wide(const Tensor& x) {
   return x.options().dtype(accumulate_dtype(x));
 }
 
+/// Brings `mean` [N, D], each token's mean weight over the classes before (by their shares),
+/// forward by a group of classes, as attention does with values. before, state: [N, 5], without and
+/// with the group; shares: [N, classes of the group].
+void add_to_mean(Tensor mean, const Tensor& before, const Tensor& state, const Tensor& shares,
+                 const Tensor& weight) {
+  const Tensor lower = before.select(1, 0) - state.select(1, 0);
+  const Tensor kept = before.select(1, 1) / state.select(1, 1) * lower.exp();
+  mean.mul_(kept.masked_fill(before.select(1, 1) == 0, 0).unsqueeze(1));
+  multiply_add_wide(mean, shares, weight);
+}
+
+/// d loss / d hidden of each token, from its mean weight over all classes, in place.
+Tensor hidden_gradient(Tensor mean, const Tensor& state, const Tensor& weight, const Tensor& target,
+                       const CrossEntropyRows& p) {
+  const Tensor ignored = target.eq(p.ignore_index);
+  const Tensor classes = target.masked_fill(ignored, 0).clamp_(0, p.classes - 1);
+  const Tensor lse = state.select(1, 0) + state.select(1, 1).log();
+  if (p.z_loss != 0) mean.mul_((1 + 2 * p.z_loss * lse).unsqueeze(1));
+  mean.sub_(at::index_select(weight, 0, classes), 1 - p.label_smoothing);
+  if (p.label_smoothing != 0)
+    mean.sub_(at::sum(weight, {0}, false, mean.scalar_type()),
+              p.label_smoothing / static_cast<double>(p.classes));
+  return mean.mul_(p.scale).masked_fill_(ignored.unsqueeze(1), 0);
+}
+
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor> linear_cross_entropy_forward(
+std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_forward(
     const Tensor& hidden, const Tensor& weight, const Optional& bias, const Tensor& target,
-    int64_t ignore_index, double label_smoothing, double z_loss, double scale, bool entropy) {
+    int64_t ignore_index, double label_smoothing, double z_loss, double scale, bool entropy,
+    bool hidden_grad) {
+  const Tensor none = at::empty({0}, wide(hidden));
   if (hidden.is_meta()) {
     const auto per_token = [&] { return at::empty_symint(target.sym_sizes(), wide(hidden)); };
-    return {per_token(), entropy ? per_token() : at::empty({0}, wide(hidden)),
-            at::empty_symint({hidden.sym_size(0), kClassState}, wide(hidden))};
+    return {per_token(), entropy ? per_token() : none,
+            at::empty_symint({hidden.sym_size(0), kClassState}, wide(hidden)),
+            hidden_grad ? at::empty_symint(hidden.sym_sizes(), wide(hidden)) : none};
   }
   CrossEntropyRows p =
       make_rows(hidden, weight, target, ignore_index, label_smoothing, z_loss, scale);
   check_targets(target, p.classes, ignore_index);
+  const Tensor one = at::ones({}, wide(hidden));
   p.reduce = true;
   p.entropy = entropy;
+  p.shares = hidden_grad;
+  p.seed = hidden_grad ? one.const_data_ptr() : nullptr;
   const int64_t tokens = hidden.size(0), step = classes_per_group(tokens, p.classes);
-  const Tensor state = at::empty({tokens, kClassState}, wide(hidden));
+  const Tensor state = at::zeros({tokens, kClassState}, wide(hidden));
+  const Tensor mean = hidden_grad ? at::zeros(hidden.sizes(), wide(hidden)) : none;
   const Tensor workspace = make_workspace(hidden, tokens, step);
   for (int64_t first = 0; tokens > 0 && first < p.classes; first += step) {
     const int64_t count = std::min(step, p.classes - first);
-    const Tensor logits = workspace.narrow(1, 0, count);
-    make_logits(hidden, weight.narrow(0, first, count), logits);
+    const Tensor logits = workspace.narrow(1, 0, count), rows = weight.narrow(0, first, count);
+    make_logits(hidden, rows, logits);
     p.first_class = first;
     p.resume = first > 0;
+    const Tensor before = hidden_grad ? state.clone() : none;
     run_rows(p, logits, narrow(bias, first, count), target, state);
+    if (hidden_grad) add_to_mean(mean, before, state, logits, rows);
   }
-  return {losses(state, target, p),
-          entropy ? entropies(state, target, p) : at::empty({0}, state.options()), state};
+  return {losses(state, target, p), entropy ? entropies(state, target, p) : none, state,
+          hidden_grad ? hidden_gradient(mean, state, weight, target, p) : none};
 }
 
 std::tuple<Tensor, Tensor, Tensor> linear_cross_entropy_backward(

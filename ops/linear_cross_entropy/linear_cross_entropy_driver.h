@@ -9,11 +9,12 @@
 
 namespace cosmos::ops::driver {
 
-/// {loss [N], entropy [N] ([0] unless asked for), state [N, 5] for the backward pass}.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(
+/// {loss [N], entropy [N] ([0] unless asked for), state [N, 5] for the backward pass, d loss / d
+/// hidden [N, D] of each token's own loss ([0] unless asked for; accumulate type)}.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_forward(
     const at::Tensor& hidden, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
     const at::Tensor& target, int64_t ignore_index, double label_smoothing, double z_loss,
-    double scale, bool entropy);
+    double scale, bool entropy, bool hidden_grad);
 
 /// {grad of hidden, of weight, of bias}; `grad`: [N], of the losses, accumulate type.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_backward(

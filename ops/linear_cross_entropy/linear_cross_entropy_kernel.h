@@ -22,7 +22,9 @@ struct ClassState {
 inline constexpr int64_t kClassState = 5;
 
 /// For each row: 1. where `reduce`, adds the columns to the state; 2. where `seed` is given,
-/// overwrites the logits by seed * d loss / d (hidden weightᵀ + bias), the state being complete.
+/// overwrites the logits by seed * d loss / d (hidden weightᵀ + bias), the state being complete,
+/// or, where `shares`, by seed * exp(x) / sum of exp(x) over the classes so far. Rows to be
+/// ignored: 0.
 struct CrossEntropyRows {
   DType dtype;
   int64_t rows, columns;
@@ -40,6 +42,7 @@ struct CrossEntropyRows {
   bool entropy;         ///< `reduce` adds to `weighted` too
   const void* seed;     ///< d result / d loss of a row, accumulate type; null: no gradient
   int64_t seed_stride;  ///< 1, or 0: one seed for all rows
+  bool shares;
 };
 
 #if defined(COSMOS_CUDA) || defined(COSMOS_CUDA_EMULATION)

@@ -93,6 +93,14 @@ void write_gradient(const CrossEntropyRows& p, const Row<T, kBias>& row, int64_t
 }
 
 template <typename T, bool kBias>
+void write_shares(const CrossEntropyRows& p, const Row<T, kBias>& row,
+                  const ClassState<Acc<T>>& state, Acc<T> seed, T* out) {
+  const Acc<T> lse = state.max + std::log(state.sum);
+#pragma omp simd
+  for (int64_t i = 0; i < p.columns; ++i) store(out[i], seed * simd::exp(row(i) - lse));
+}
+
+template <typename T, bool kBias>
 void visit_rows(const CrossEntropyRows& p, int64_t begin, int64_t end) {
   using A = Acc<T>;
   for (int64_t r = begin; r < end; ++r) {
@@ -102,11 +110,14 @@ void visit_rows(const CrossEntropyRows& p, int64_t begin, int64_t end) {
     const int64_t target = p.target[r] - p.first_class;
     if (p.reduce) reduce_row(p, row, target, state);
     if (!p.seed) continue;
-    if (p.target[r] == p.ignore_index)
+    const A seed = static_cast<const A*>(p.seed)[r * p.seed_stride];
+    // All masked by -infinity so far: their shares are 0, not 0 / 0.
+    if (p.target[r] == p.ignore_index || (p.shares && state.sum == 0))
       std::memset(static_cast<void*>(logits), 0, sizeof(T) * static_cast<std::size_t>(p.columns));
+    else if (p.shares)
+      write_shares(p, row, state, seed, logits);
     else
-      write_gradient(p, row, target, state, static_cast<const A*>(p.seed)[r * p.seed_stride],
-                     logits);
+      write_gradient(p, row, target, state, seed, logits);
   }
 }
 

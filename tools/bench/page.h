@@ -1,7 +1,7 @@
 #pragma once
 
-// A benchmark's page under docs/benchmarks/: what was run, where and when, and a table. And the same rows
-// as JSON beside it, for programs.
+// A benchmark's page under docs/benchmarks/: what was run, where and when, and a table. And the
+// same rows as JSON beside it, for programs.
 
 #include <ctime>
 #include <fstream>
@@ -34,9 +34,9 @@ class Page {
   void write(const std::string& path) const {
     std::ofstream md(path + ".md"), json(path + ".json");
     md << "# " << title_ << "\n\nMade by `" << command_ << "`; do not edit. " << about_ << "\n\n"
-       << facts_.at("date").get<std::string>() << ", " << facts_.at("cpu").get<std::string>() << ", "
-       << facts_.at("threads") << " threads, load average before: "
-       << facts_.at("load_average_before") << ".\n\n";
+       << facts_.at("date").get<std::string>() << ", " << facts_.at("cpu").get<std::string>()
+       << ", " << facts_.at("threads")
+       << " threads, load average before: " << facts_.at("load_average_before") << ".\n\n";
     write_row(md, columns_);
     write_row(md, std::vector<std::string>(columns_.size(), "---"));
     for (const auto& cells : cells_) write_row(md, cells);

@@ -32,6 +32,7 @@ class Traffic {
   struct Call {
     int64_t read = 0;
     std::set<const void*> storages;
+    bool is_operator = false;   ///< or a region that somebody named
     bool moved_inside = false;  ///< operators that it called moved bytes: they count, it does not
   };
 
@@ -58,11 +59,17 @@ class Traffic {
 
   static std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& record) {
     Call call;
+    call.is_operator = record.operator_name().has_value();
+    if (!call.is_operator) return push(std::move(call));
     for (const c10::IValue& input : record.inputs())
       each_tensor(input, [&](const at::Tensor& x) {
         call.read += size_of(x);
         call.storages.insert(x.storage().unsafeGetStorageImpl());
       });
+    return push(std::move(call));
+  }
+
+  static std::unique_ptr<at::ObserverContext> push(Call call) {
     current().calls_.push_back(std::move(call));
     return nullptr;
   }
@@ -75,6 +82,7 @@ class Traffic {
       if (!traffic.calls_.empty()) traffic.calls_.back().moved_inside = true;
       return;
     }
+    if (!call.is_operator) return;
     const std::string_view name = record.name();
     const bool in_place = name.ends_with("_") || name.ends_with("_out");
     int64_t written = 0;

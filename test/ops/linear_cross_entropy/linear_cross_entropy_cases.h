@@ -16,6 +16,7 @@ struct LinearLossShape {
   bool strided = false;
   bool gradcheck = false;
   bool benchmark = false;
+  bool frozen = false;  ///< hidden alone gets a gradient
 };
 
 inline at::Tensor random_targets(std::vector<int64_t> shape, int64_t classes, double ignored) {
@@ -39,6 +40,14 @@ inline std::optional<at::Tensor> bias_of(const std::vector<at::Tensor>& t) {
   return t.size() > 3 ? std::optional<at::Tensor>(t[3]) : std::nullopt;
 }
 
+/// The same values, the weight and bias without gradient where the case says so.
+inline std::vector<at::Tensor> frozen_head(const LinearLossShape& s, std::vector<at::Tensor> t) {
+  if (!s.frozen) return t;
+  t[1] = t[1].detach();
+  if (t.size() > 3) t[3] = t[3].detach();
+  return t;
+}
+
 inline std::vector<OpCase> linear_cross_entropy_cases() {
   const std::vector<LinearLossShape> shapes = {
       {"one token, one class", {1, 1}, 1, false, 0, 0, 0, "mean", false, true},
@@ -54,25 +63,43 @@ inline std::vector<OpCase> linear_cross_entropy_cases() {
       {"smoothing alone", {6, 4}, 5, false, 0, 1, 0, "sum", false, true},
       {"z-loss", {6, 4}, 5, true, 0.3, 0, 0.01, "mean", false, true},
       {"all of it, each token", {6, 4}, 5, true, 0.3, 0.2, 0.02, "none", false, true},
-      {"two groups of tokens", {193, 3}, 4, true, 0.1, 0.1, 0.01, "mean", false, true},
-      {"sixteen groups of tokens", {1601, 8}, 33, true, 0.1},
+      {"four groups of tokens", {193, 3}, 4, true, 0.1, 0.1, 0.01, "mean", false, true},
+      {"twelve groups of tokens", {1601, 8}, 33, true, 0.1},
       {"three groups of classes", {5, 8}, 5003, true, 0.2, 0.1, 1e-3, "none"},
       {"three groups of classes, odd", {3, 16}, 4099, false, 0, 0, 0, "none"},
       {"long rows", {3, 16}, 5003, true, 0, 0.1, 1e-3, "sum"},
       {"seven dimensions", {1, 2, 1, 2, 1, 3, 8}, 13, false, 0.2, 0, 0, "none"},
       {"no token", {0, 8}, 13, true},
       {"no token, none", {2, 0, 8}, 13, true, 0, 0, 0, "none"},
+      {"frozen, odd", {2, 3, 5}, 7, true, 0.2, 0.1, 0.01, "mean", false, false, false, true},
+      {"frozen, sum", {7, 5}, 9, false, 0, 0, 0, "sum", false, false, false, true},
+      {"frozen, three groups of classes",
+       {5, 8},
+       5003,
+       true,
+       0.2,
+       0.1,
+       1e-3,
+       "none",
+       false,
+       false,
+       false,
+       true},
+      {"frozen, all ignored", {5, 4}, 6, true, 1, 0, 0, "mean", false, false, false, true},
+      {"frozen, no token", {0, 8}, 13, true, 0, 0, 0, "mean", false, false, false, true},
       {"vlm head, small", {512, 512}, 32000, false, 0, 0, 0, "mean", false, false, true},
   };
   std::vector<OpCase> cases;
   for (const LinearLossShape& s : shapes) {
     cases.push_back(
         {std::string("linear_cross_entropy: ") + s.what, [s] { return linear_loss_inputs(s); },
-         [s](const auto& t) -> std::vector<at::Tensor> {
+         [s](const auto& inputs) -> std::vector<at::Tensor> {
+           const auto t = frozen_head(s, inputs);
            return {ops::linear_cross_entropy(t[0], t[1], t[2], bias_of(t), -100, s.label_smoothing,
                                              s.z_loss, s.reduction)};
          },
-         [s](const auto& t) -> std::vector<at::Tensor> {
+         [s](const auto& inputs) -> std::vector<at::Tensor> {
+           const auto t = frozen_head(s, inputs);
            return {ops::reference::linear_cross_entropy(t[0], t[1], t[2], bias_of(t), -100,
                                                         s.label_smoothing, s.z_loss, s.reduction)};
          },
@@ -87,6 +114,18 @@ inline std::vector<OpCase> linear_log_probs_cases() {
       {"odd", {2, 3, 5}, 7, true, 0.2, 0, 0, "", false, true},
       {"strided hidden", {3, 4, 6}, 11, false, 0, 0, 0, "", true, true},
       {"three groups of classes", {5, 8}, 5003, true, 0.2},
+      {"frozen, three groups of classes",
+       {5, 8},
+       5003,
+       true,
+       0.2,
+       0,
+       0,
+       "",
+       false,
+       false,
+       false,
+       true},
       {"no token", {0, 8}, 13, true},
       {"rollout, small", {512, 512}, 32000, false, 0, 0, 0, "", false, false, true},
   };
@@ -94,10 +133,12 @@ inline std::vector<OpCase> linear_log_probs_cases() {
   for (const LinearLossShape& s : shapes) {
     cases.push_back({std::string("linear_log_probs: ") + s.what,
                      [s] { return linear_loss_inputs(s); },
-                     [](const auto& t) -> std::vector<at::Tensor> {
+                     [s](const auto& inputs) -> std::vector<at::Tensor> {
+                       const auto t = frozen_head(s, inputs);
                        return {ops::linear_log_probs(t[0], t[1], t[2], bias_of(t), 0.7)};
                      },
-                     [](const auto& t) -> std::vector<at::Tensor> {
+                     [s](const auto& inputs) -> std::vector<at::Tensor> {
+                       const auto t = frozen_head(s, inputs);
                        return {std::get<0>(ops::reference::linear_log_probs_entropy(
                            t[0], t[1], t[2], bias_of(t), 0.7))};
                      },

@@ -82,6 +82,20 @@ TEST_CASE("classes masked by -infinity get probability 0 and no gradient", "[ops
   CHECK(entropy.isfinite().all().item<bool>());
 }
 
+TEST_CASE("a frozen head whose first classes are all masked", "[ops]") {
+  torch::manual_seed(3);
+  auto t = float_inputs({3, 8}, 5003, true);
+  const at::Tensor weight = t[1].detach();
+  at::Tensor bias = t[3].detach().clone();
+  bias.narrow(0, 0, 4000).fill_(-INFINITY);  // the first group of classes and more
+  const at::Tensor target = at::full({3}, 4500, at::kLong);
+  const auto gradient = [&](const auto& op) {
+    return torch::autograd::grad({op(t[0], weight, target, bias, -100, 0, 0, "sum")}, {t[0]})[0];
+  };
+  CHECK(close_to(gradient(ops::linear_cross_entropy),
+                 gradient(ops::reference::linear_cross_entropy), 1e-5));
+}
+
 TEST_CASE("a NaN among the logits is not hidden", "[ops]") {
   auto t = float_inputs({2, 4}, 3000, true);
   const at::NoGradGuard no_grad;
@@ -108,7 +122,7 @@ TEST_CASE("a frozen weight or hidden gets no gradient and changes no other", "[o
     const auto all = torch::autograd::grad({loss(t[0], t[1])}, {t[0], t[1], t[3]});
     const auto lora = torch::autograd::grad({loss(t[0], t[1].detach())}, {t[0]});
     const auto head = torch::autograd::grad({loss(t[0].detach(), t[1])}, {t[1], t[3]});
-    CHECK(at::equal(all[0], lora[0]));
+    CHECK(close_to(all[0], lora[0], 1e-5));  // another order of sums
     CHECK(at::equal(all[1], head[0]));
     CHECK(at::equal(all[2], head[1]));
   }
@@ -148,7 +162,7 @@ TEST_CASE("losses have the same bits for any number of threads", "[ops]") {
 }
 
 #ifndef COSMOS_CUDA_EMULATION  // slow there, and allocations are the same
-TEST_CASE("the workspace is a sixteenth of the logits", "[ops]") {
+TEST_CASE("the workspace is less than a tenth of the logits", "[ops]") {
   torch::manual_seed(8);
   const auto check = [](int64_t tokens, int64_t classes, const char* reduction) {
     auto t = float_inputs({tokens, 4}, classes, false);
