@@ -8,15 +8,10 @@
 
 namespace cosmos::modules {
 
-/// Correlation without padding in time and with `space_pad` zeros around each frame.
-///   x: [B, T, H, W, C], weight: [O, C, kt, kh, kw], bias: [O]
-///   -> [B, (T - kt) / st + 1, (H + 2 pad - kh) / sh + 1, (W + 2 pad - kw) / sw + 1, O]
-/// No frames come out when T < kt.
-/// On the CPU small channel counts make 3-D convolutions slow, so they become matrix products
-/// (1x1 kernels), one product a temporal tap (kt x 1 x 1), or channels-last 2-D convolutions:
-/// 3 to 6 times faster at 32-64 channels. Elsewhere one 3-D convolution. Differentiable.
-Tensor conv_frames(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                   std::array<int64_t, 3> stride = {1, 1, 1}, int64_t space_pad = 0);
+/// 2-D correlation of every frame by itself, with `pad` zeros around it; a product where the kernel
+/// is 1 x 1.  x: [B, T, H, W, C], weight: [O, C, kh, kw], bias: [O] -> [B, T, H', W', O]
+Tensor conv_frames(const Tensor& x, const Tensor& weight, const Tensor& bias, int64_t stride = 1,
+                   int64_t pad = 0);
 
 /// Frame size doubled by repetition.  x: [B, T, H, W, C] -> [B, T, 2 H, 2 W, C]
 Tensor double_space(const Tensor& x);

@@ -137,7 +137,9 @@ Tensor CosmosDownsampleImpl::forward(const Tensor& x, TimeCache* cache) {
     h = conv1_->forward(padded).add_(halve_space(h));
   }
   if (conv2_) {
-    const Tensor pairs = with_past(h, 1, 0, FrontPad::kRepeatFirst, cache, *this);
+    // Means of pairs of frames, frame 0 of the clip with itself.
+    const bool start = !swap_past(h, 1, 0, FrontPad::kRepeatFirst, cache, *this).defined();
+    const Tensor pairs = start ? torch::cat({h.narrow(1, 0, 1), h}, 1) : h;
     h = conv2_->forward(h, cache).add_(pairs.unflatten(1, {-1, 2}).mean(2));
   }
   return conv3_ ? conv3_->forward(h) : h;

@@ -9,22 +9,23 @@ int64_t TimeCache::bytes() const {
   return total;
 }
 
-Tensor with_past(const Tensor& x, int64_t front, int64_t keep, FrontPad pad, TimeCache* cache,
+Tensor swap_past(const Tensor& x, int64_t front, int64_t keep, FrontPad pad, TimeCache* cache,
                  const torch::nn::Module& layer) {
-  Tensor* slot = cache ? &cache->slot(layer) : nullptr;
-  Tensor before;
-  if (slot && slot->defined()) {
-    before = *slot;
-  } else if (front > 0) {
+  if (!cache) return {};
+  Tensor& slot = cache->slot(layer);
+  const Tensor past = slot;
+  Tensor recent = x;
+  if (x.size(1) < keep) {
     std::vector<int64_t> shape = x.sizes().vec();
     shape[1] = front;
-    before = pad == FrontPad::kZeros ? torch::zeros(shape, x.options())
-                                     : x.narrow(1, 0, 1).expand(shape);
+    const Tensor before = past.defined()            ? past
+                          : pad == FrontPad::kZeros ? torch::zeros(shape, x.options())
+                                                    : x.narrow(1, 0, 1).expand(shape);
+    recent = torch::cat({before, x}, 1);
   }
-  Tensor y = before.defined() ? torch::cat({before, x}, 1) : x;
   // A clone, so that the few frames do not keep the whole chunk alive.
-  if (slot) *slot = y.narrow(1, y.size(1) - keep, keep).clone();
-  return y;
+  slot = recent.narrow(1, recent.size(1) - keep, keep).clone();
+  return past;
 }
 
 }  // namespace cosmos::modules

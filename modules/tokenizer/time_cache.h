@@ -39,10 +39,10 @@ enum class FrontPad {
   kRepeatFirst,  ///< Cosmos: frame 0 again
 };
 
-/// x with the frames before it that `layer` needs.  x: [B, T, H, W, C] -> [B, n + T, H, W, C]
-/// where n = `front` at the start of a clip (filled as `pad` says) and `keep` afterwards, taken
-/// from the cache; the cache then keeps the last `keep` frames. Without a cache the clip is whole.
-Tensor with_past(const Tensor& x, int64_t front, int64_t keep, FrontPad pad, TimeCache* cache,
+/// The frames before x that `layer` kept, undefined at the start of a clip or without a cache; the
+/// cache then keeps the last `keep` frames of those and x.  x: [B, T, H, W, C] -> [B, n, H, W, C].
+/// At the start, `front` frames as `pad` says stand before x.
+Tensor swap_past(const Tensor& x, int64_t front, int64_t keep, FrontPad pad, TimeCache* cache,
                  const torch::nn::Module& layer);
 
 }  // namespace cosmos::modules

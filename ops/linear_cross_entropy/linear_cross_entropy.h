@@ -21,21 +21,19 @@
 // Products are the library's, in the dtype of hidden, into a workspace that holds a part of the
 // logits; everything else is float32 (float64 for float64). Bytes of the workspace, of size-byte
 // elements:
-//   "mean" and "sum", the weight or bias trained  tokens in up to 12 groups of 42 or more:
-//                                                 N V size / 12, or fewer than 84 V size
-//   otherwise                                     classes in groups: N V size / 16, or 2048 N size
+//   "mean" and "sum" of 1536 tokens or more, weight or bias trained: tokens in 12 groups, N V size
+//   / 12 otherwise: classes in groups, N V size / 16, or 2048 N size
 //
-// Where the weight or bias is trained, "mean" and "sum" compute the gradients in forward, while a
-// group's logits are in the workspace, and backward multiplies them by the gradient that arrives:
-// three products, as autograd of the plain formula has. Between forward and backward stay the
-// gradients of hidden, weight and bias; one that is not required costs neither memory nor a
-// product. In bfloat16 the weight's gradient is rounded once a group, at most 12 times. Losses and
-// log p a token keep hidden, weight, bias and five numbers a token, and compute the logits again in
-// backward, since each token's gradient arrives only then: four products. So do "mean" and "sum" in
-// float16, whose small gradients need the loss scale before they are rounded.
-// Where hidden alone gets a gradient (a frozen head under LoRA), forward makes it for each token in
-// the same walk over the classes, as attention makes its values (the mean weight by softmax so far,
-// scaled when the maximum rises), and keeps N D numbers: two products, as the plain formula.
+// Groups of tokens compute the gradients in forward, while a group's logits are in the workspace,
+// and backward multiplies them by the gradient that arrives: three products, as autograd of the
+// plain formula has. Between forward and backward stay the gradients of hidden, weight and bias;
+// one that is not required costs neither memory nor a product. In bfloat16 the weight's gradient is
+// rounded once a group. Fewer tokens, and losses and log p a token, keep hidden, weight, bias and
+// five numbers a token, and compute the logits again in backward: four products. So do "mean" and
+// "sum" in float16, whose small gradients need the loss scale before they are rounded. Where hidden
+// alone gets a gradient (a frozen head under LoRA), forward makes it for each token in the same
+// walk over the classes, as attention makes its values (the mean weight by softmax so far, scaled
+// when the maximum rises), and keeps N D numbers: two products, as the plain formula.
 //
 // Sources: Liger Kernel (Hsu et al., 2024), gradients in forward; Cut Your Losses in
 // Large-Vocabulary Language Models (Wijmans et al., 2024), groups of classes; Online normalizer

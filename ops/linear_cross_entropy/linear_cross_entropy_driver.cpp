@@ -29,9 +29,10 @@ int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-/// Tokens of a group in linear_cross_entropy_with_gradients: a twelfth of them, but 42 at least.
+/// Tokens of a group in linear_cross_entropy_with_gradients. Each group reads the weight twice, and
+/// reads and writes its gradient: 512 tokens hide that behind the products.
 int64_t tokens_per_group(int64_t tokens) {
-  return divide_up(tokens, std::clamp<int64_t>(tokens / 42, 1, 12));
+  return std::max<int64_t>(512, divide_up(tokens, 12));
 }
 
 /// Classes of a group elsewhere: a sixteenth of the logits or 16 million of them, the smaller, but
@@ -185,12 +186,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_forward(
     const Tensor& hidden, const Tensor& weight, const Optional& bias, const Tensor& target,
     int64_t ignore_index, double label_smoothing, double z_loss, double scale, bool entropy,
     bool hidden_grad) {
-  const Tensor none = at::empty({0}, wide(hidden));
+  // A tensor of its own each time: outputs of an operator do not share memory.
+  const auto none = [&] { return at::empty({0}, wide(hidden)); };
   if (hidden.is_meta()) {
     const auto per_token = [&] { return at::empty_symint(target.sym_sizes(), wide(hidden)); };
-    return {per_token(), entropy ? per_token() : none,
+    return {per_token(), entropy ? per_token() : none(),
             at::empty_symint({hidden.sym_size(0), kClassState}, wide(hidden)),
-            hidden_grad ? at::empty_symint(hidden.sym_sizes(), wide(hidden)) : none};
+            hidden_grad ? at::empty_symint(hidden.sym_sizes(), wide(hidden)) : none()};
   }
   CrossEntropyRows p =
       make_rows(hidden, weight, target, ignore_index, label_smoothing, z_loss, scale);
@@ -202,7 +204,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_forward(
   p.seed = hidden_grad ? one.const_data_ptr() : nullptr;
   const int64_t tokens = hidden.size(0), step = classes_per_group(tokens, p.classes);
   const Tensor state = at::zeros({tokens, kClassState}, wide(hidden));
-  const Tensor mean = hidden_grad ? at::zeros(hidden.sizes(), wide(hidden)) : none;
+  const Tensor mean = hidden_grad ? at::zeros(hidden.sizes(), wide(hidden)) : none();
   const Tensor workspace = make_workspace(hidden, tokens, step);
   for (int64_t first = 0; tokens > 0 && first < p.classes; first += step) {
     const int64_t count = std::min(step, p.classes - first);
@@ -210,12 +212,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_forward(
     make_logits(hidden, rows, logits);
     p.first_class = first;
     p.resume = first > 0;
-    const Tensor before = hidden_grad ? state.clone() : none;
+    const Tensor before = hidden_grad ? state.clone() : none();
     run_rows(p, logits, narrow(bias, first, count), target, state);
     if (hidden_grad) add_to_mean(mean, before, state, logits, rows);
   }
-  return {losses(state, target, p), entropy ? entropies(state, target, p) : none, state,
-          hidden_grad ? hidden_gradient(mean, state, weight, target, p) : none};
+  return {losses(state, target, p), entropy ? entropies(state, target, p) : none(), state,
+          hidden_grad ? hidden_gradient(mean, state, weight, target, p) : none()};
 }
 
 std::tuple<Tensor, Tensor, Tensor> linear_cross_entropy_backward(
@@ -264,7 +266,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_with_gradients(
   p.seed = seed.const_data_ptr();
   const int64_t tokens = hidden.size(0), step = tokens_per_group(tokens);
   const Tensor state = at::empty({tokens, kClassState}, wide(hidden));
-  const Tensor workspace = make_workspace(hidden, step, p.classes);
+  const Tensor workspace = make_workspace(hidden, std::min(step, tokens), p.classes);
   const Tensor bias_sum = bias_grad ? at::zeros({p.classes}, wide(hidden)) : Tensor();
   if (tokens == 0 && weight_grad) grad_weight.zero_();
   for (int64_t first = 0; first < tokens; first += step) {

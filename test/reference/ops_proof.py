@@ -275,6 +275,22 @@ def check_opcheck():
     opcheck_all(calls)
 
 
+def check_causal_conv():
+    """Against one 3-D convolution of the padded clip, frame 0 repeated, in time with a stride."""
+    def plain(x, w, b):
+        z = torch.cat([x[:, :1], x[:, :1], x], 1).permute(0, 4, 1, 2, 3)
+        return F.conv3d(z, w, b, (2, 1, 1), (0, 1, 1)).permute(0, 2, 3, 4, 1)
+
+    x, w, b = leaf(2, 5, 4, 5, 2), leaf(3, 2, 3, 3, 3), leaf(3)
+    rest = ((2, 1, 1), 1, 2, True)
+    ours = lambda *t: ops.causal_conv(t[0], None, *t[1:], *rest)  # noqa: E731
+    check("causal_conv", torch.allclose(ours(x, w, b), plain(x, w, b)))
+    check("causal_conv: gradcheck", torch.autograd.gradcheck(ours, (x, w, b)))
+    opcheck_all({"causal_conv": (ops.causal_conv.default, (x, None, w, b, *rest)),
+                 "causal_conv, past": (ops.causal_conv.default,
+                                       (x, leaf(2, 2, 4, 5, 2), w, b, *rest))})
+
+
 def check_attention():
     """Packed sequences against one call each; a neighborhood against its mask."""
     q, k, v = (leaf(9, 2, 4) for _ in range(3))
@@ -434,6 +450,7 @@ def main():
     check_gradients()
     check_opcheck()
     check_attention()
+    check_causal_conv()
     check_fsq()
     check_adamw()
     check_shard_copy()

@@ -1,8 +1,8 @@
 // bench-ops: the operators' case lists, timed. For each case: forward and backward of the fused
 // operator and of its plain formula, bytes per second against this machine's measured copy, the
-// speed-up against the ratio of bytes that both move; or time against a peer's (lora_linear: the
-// frozen linear). Cases without gradients (copies between buffers of fixed dtypes) run once,
-// forward alone.
+// speed-up against the ratio of bytes that both move; or, of what is arithmetic, time against a
+// peer's (lora_linear: the frozen linear; otherwise the plain formula). Cases without gradients
+// (copies between buffers of fixed dtypes) run once, forward alone.
 
 #include <chrono>
 #include <cmath>
@@ -15,6 +15,7 @@
 
 #include "ops/core/error.h"
 #include "test/ops/activation/activation_cases.h"
+#include "test/ops/causal_conv/causal_conv_cases.h"
 #include "test/ops/channel_norm/channel_norm_cases.h"
 #include "test/ops/diffusion_loss/diffusion_loss_cases.h"
 #include "test/ops/dropout/dropout_cases.h"
@@ -107,7 +108,7 @@ Json bench_pass(const Call& fused, const Call& plain, double passes, int64_t byt
 
 Json bench_against_peer(const OpCase& c, const Tensors& inputs) {
   std::vector<Call> calls;
-  for (const auto* fn : {&c.fused, &c.reference, &c.peer}) {
+  for (const auto* fn : {&c.fused, &c.reference, c.peer ? &c.peer : &c.reference}) {
     const Calls both = calls_of(*fn, inputs);
     calls.insert(calls.end(), {both.forward, both.backward});
   }
@@ -126,7 +127,7 @@ Json bench(const OpCase& c, at::ScalarType dtype) {
   for (const at::Tensor& x : c.inputs())
     inputs.push_back(x.requires_grad() ? x.detach().to(dtype).requires_grad_() : x);
   Json row = {{"case", c.name}, {"dtype", c10::toString(dtype)}};
-  if (c.peer) {
+  if (c.forward_passes == 0) {  // arithmetic
     row.update(bench_against_peer(c, inputs));
     return row;
   }
@@ -152,7 +153,7 @@ std::vector<std::vector<std::string>> table_rows(const Json& r) {
          "",
          tools::format("%.2f",
                        r["plain_over_peer"].get<double>() / r["fused_over_peer"].get<double>()),
-         tools::format("%.3f of the frozen layer", r["fused_over_peer"].get<double>())});
+         tools::format("%.3f of the peer's time", r["fused_over_peer"].get<double>())});
   for (const char* pass : {"forward", "backward"}) {
     if (!r.contains(pass)) continue;
     const auto number = [&](const char* key) { return r[pass][key].get<double>(); };
@@ -192,6 +193,7 @@ std::vector<std::vector<OpCase>> all_cases() {
       test::patchify_cases(),
       test::fp8_quantize_cases(),
       test::fp8_linear_cases(),
+      test::causal_conv_cases(),
       test::channel_norm_cases(),
       test::haar_patch_cases(),
       test::haar_unpatch_cases(),
@@ -227,7 +229,7 @@ int run(int argc, char** argv) {
     for (const OpCase& c : list) {
       if (!c.benchmark || c.name.find(args["filter"].as<std::string>()) == std::string::npos)
         continue;
-      const bool fixed_dtypes = c.backward_passes == 0;
+      const bool fixed_dtypes = c.forward_passes > 0 && c.backward_passes == 0;
       for (const auto dtype : {at::kFloat, at::kBFloat16}) {
         if (fixed_dtypes && dtype != at::kFloat) continue;
         const Json row = bench(c, dtype);
