@@ -12,6 +12,7 @@
 #include <string>
 
 #include "ops/adamw/adamw_kernel.h"
+#include "ops/adamw/moment_codes.h"
 #include "ops/core/check.h"
 #include "ops/core/isa.h"
 #include "ops/core/launch.h"
@@ -48,6 +49,15 @@ void check_step(std::size_t i, const Tensor& param, const Tensor& step) {
           describe(step));
 }
 
+void check_scale(std::size_t i, const Tensor& param, const char* name, const Tensor& scale) {
+  const int64_t blocks = (param.numel() + kMomentBlock - 1) / kMomentBlock;
+  require(scale.defined() && scale.dim() == 1 && scale.size(0) == blocks &&
+              scale.scalar_type() == at::kFloat && scale.device() == param.device() &&
+              scale.is_contiguous(),
+          "adamw_step: ", name, "[", i, "]: expected a contiguous float32 [", blocks, "] on ",
+          param.device(), ", got ", describe(scale));
+}
+
 /// The param is what the step updates: there are no masters, or this one is the param itself.
 bool own_master(const AdamWState& s, std::size_t i) {
   return s.master.empty() || s.master[i].const_data_ptr() == s.params[i].const_data_ptr();
@@ -64,6 +74,8 @@ void check_state(const AdamWState& s, const Tensor& clip) {
   check_list(s, "step", s.step, false);
   check_list(s, "master", s.master, true);
   check_list(s, "ema", s.ema, true);
+  check_list(s, "exp_avg_scale", s.exp_avg_scale, true);
+  check_list(s, "exp_avg_sq_scale", s.exp_avg_sq_scale, s.exp_avg_scale.empty());
   for (std::size_t i = 0; i < s.params.size(); ++i) {
     const Tensor& p = s.params[i];
     dtype_of("adamw_step", "params", p);
@@ -72,8 +84,14 @@ void check_state(const AdamWState& s, const Tensor& clip) {
             ", params[0] on ", s.params[0].device(), ": step each device by itself");
     const at::ScalarType wide = accumulate_dtype(p);
     check_member(i, p, "grads", s.grads[i], is_wide(s.grads[i], wide) ? wide : p.scalar_type());
-    check_member(i, p, "exp_avg", s.exp_avg[i], wide);
-    check_member(i, p, "exp_avg_sq", s.exp_avg_sq[i], wide);
+    const bool coded = !s.exp_avg_scale.empty();
+    check_member(i, p, "exp_avg", s.exp_avg[i], coded ? at::kChar : wide);
+    check_member(i, p, "exp_avg_sq", s.exp_avg_sq[i], coded ? at::kByte : wide);
+    if (coded) {
+      require(wide == at::kFloat, "adamw_step: params[", i, "]: 8-bit moments are not for float64");
+      check_scale(i, p, "exp_avg_scale", s.exp_avg_scale[i]);
+      check_scale(i, p, "exp_avg_sq_scale", s.exp_avg_sq_scale[i]);
+    }
     check_step(i, p, s.step[i]);
     if (!s.master.empty()) check_member(i, p, "master", s.master[i], wide);
     if (!s.ema.empty()) check_member(i, p, "ema", s.ema[i], wide);
@@ -92,17 +110,20 @@ void add_units(std::vector<Unit>& units, std::size_t tensor, int64_t size) {
 
 AdamWState state_of(at::TensorList params, at::TensorList grads, at::TensorList exp_avg,
                     at::TensorList exp_avg_sq, at::TensorList step, at::TensorList master,
-                    at::TensorList ema) {
-  return {params.vec(), grads.vec(),  exp_avg.vec(), exp_avg_sq.vec(),
-          step.vec(),   master.vec(), ema.vec()};
+                    at::TensorList ema, at::TensorList exp_avg_scale,
+                    at::TensorList exp_avg_sq_scale) {
+  return {params.vec(), grads.vec(), exp_avg.vec(),       exp_avg_sq.vec(),      step.vec(),
+          master.vec(), ema.vec(),   exp_avg_scale.vec(), exp_avg_sq_scale.vec()};
 }
 
 void adamw_step_schema(at::TensorList params, at::TensorList grads, at::TensorList exp_avg,
                        at::TensorList exp_avg_sq, at::TensorList step, at::TensorList master,
                        at::TensorList ema, const std::optional<Tensor>& clip, double lr,
                        double beta1, double beta2, double eps, double weight_decay,
-                       double ema_decay) {
-  adamw_step(state_of(params, grads, exp_avg, exp_avg_sq, step, master, ema),
+                       double ema_decay, at::TensorList exp_avg_scale,
+                       at::TensorList exp_avg_sq_scale) {
+  adamw_step(state_of(params, grads, exp_avg, exp_avg_sq, step, master, ema, exp_avg_scale,
+                      exp_avg_sq_scale),
              {.lr = lr,
               .beta1 = beta1,
               .beta2 = beta2,
@@ -121,7 +142,8 @@ TORCH_LIBRARY_FRAGMENT(cosmos, m) {
       "adamw_step_(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] exp_avg, "
       "Tensor(c!)[] exp_avg_sq, Tensor(d!)[] step, Tensor(e!)[] master, Tensor(f!)[] ema, Tensor? "
       "clip, "
-      "float lr, float beta1, float beta2, float eps, float weight_decay, float ema_decay) -> ()");
+      "float lr, float beta1, float beta2, float eps, float weight_decay, float ema_decay, "
+      "Tensor(g!)[] exp_avg_scale, Tensor(h!)[] exp_avg_sq_scale) -> ()");
   m.def("grad_norm(Tensor[] grads) -> Tensor");
 }
 
@@ -145,11 +167,15 @@ void adamw_step(const AdamWState& s, const AdamWOptions& o, const Tensor& clip) 
   std::vector<AdamWTensor> tensors;
   std::vector<Unit> units;
   for (std::size_t i = 0; i < s.params.size(); ++i) {
+    const bool coded = !s.exp_avg_scale.empty();
     const bool wide_grad = is_wide(s.grads[i], accumulate_dtype(s.params[i]));
     tensors.push_back({dtype_of("adamw_step", "params", s.params[i]), wide_grad,
                        s.params[i].numel(), s.params[i].mutable_data_ptr(),
                        s.grads[i].const_data_ptr(), s.exp_avg[i].mutable_data_ptr(),
-                       s.exp_avg_sq[i].mutable_data_ptr(), s.step[i].const_data_ptr<float>(),
+                       s.exp_avg_sq[i].mutable_data_ptr(),
+                       coded ? s.exp_avg_scale[i].mutable_data_ptr<float>() : nullptr,
+                       coded ? s.exp_avg_sq_scale[i].mutable_data_ptr<float>() : nullptr,
+                       s.step[i].const_data_ptr<float>(),
                        own_master(s, i) ? nullptr : s.master[i].mutable_data_ptr(),
                        s.ema.empty() ? nullptr : s.ema[i].mutable_data_ptr()});
     add_units(units, i, s.params[i].numel());

@@ -3,6 +3,7 @@
 // element has one writer and every unit one sum, so the bits repeat.
 
 #include "ops/adamw/adamw_kernel.h"
+#include "ops/adamw/moment_codes.h"
 #include "ops/core/cuda.cuh"
 
 namespace cosmos::ops {
@@ -23,13 +24,33 @@ using AdamWBatch = Batch<AdamWStep, AdamWTensor>;
 using SquareBatch = Batch<SquareSums, NormTensor>;
 static_assert(sizeof(AdamWBatch) <= 4096 && sizeof(SquareBatch) <= 4096);
 
-struct BiasCorrection {
-  float step_size, second;
+/// What is the same for all elements of a tensor.
+struct Numbers {
+  float step_size, correction, clip, decay, rest1, beta2, rest2, eps, ema_rate;
+
+  __device__ void update(float& w, float g, float& m, float& v) const {
+    g *= clip;
+    m += (g - m) * rest1;
+    v = v * beta2 + g * g * rest2;
+    w = w * decay - step_size * m / (sqrtf(v) / correction + eps);
+  }
+
+  /// Element i of a tensor, whose moments are m and v.
+  template <typename T, typename G>
+  __device__ void update(const AdamWTensor& t, int64_t i, float& m, float& v) const {
+    T* param = static_cast<T*>(t.param);
+    float* master = static_cast<float*>(t.master);
+    float* ema = static_cast<float*>(t.ema);
+    float w = master ? master[i] : cuda::to_float(param[i]);
+    update(w, cuda::to_float(static_cast<const G*>(t.grad)[i]), m, v);
+    param[i] = cuda::from_float<T>(w);
+    if (master) master[i] = w;
+    if (ema) ema[i] += (w - ema[i]) * ema_rate;
+  }
 };
 
 template <typename T, typename G>
-__device__ void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t begin, float clip,
-                            BiasCorrection bias) {
+__device__ void update_unit(const AdamWTensor& t, int64_t begin, const Numbers& n) {
   const int64_t end = begin + kUnitElements < t.size ? begin + kUnitElements : t.size;
   T* param = static_cast<T*>(t.param);
   const G* grad = static_cast<const G*>(t.grad);
@@ -37,15 +58,7 @@ __device__ void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t be
   float* exp_avg_sq = static_cast<float*>(t.exp_avg_sq);
   float* master = static_cast<float*>(t.master);
   float* ema = static_cast<float*>(t.ema);
-  const float decay = p.decay, step_size = bias.step_size, correction = bias.second, eps = p.eps;
-  const float beta2 = p.beta2, rest1 = 1 - p.beta1, rest2 = 1 - p.beta2, rate = 1 - p.ema_decay;
   constexpr int kVec = 4;
-  const auto element = [&](float& w, float g, float& m, float& v) {
-    g *= clip;
-    m += (g - m) * rest1;
-    v = v * beta2 + g * g * rest2;
-    w = w * decay - step_size * m / (sqrtf(v) / correction + eps);
-  };
   // Units start on multiples of 32768 elements: vectors are whole unless the tensor ends.
   const bool wide = reinterpret_cast<uintptr_t>(t.param) % 16 == 0 &&
                     reinterpret_cast<uintptr_t>(t.grad) % 16 == 0;
@@ -59,34 +72,76 @@ __device__ void update_unit(const AdamWStep& p, const AdamWTensor& t, int64_t be
     cuda::load(grad + i, g);
     cuda::load(exp_avg + i, m);
     cuda::load(exp_avg_sq + i, v);
-    for (int k = 0; k < kVec; ++k) element(w[k], g[k], m[k], v[k]);
+    for (int k = 0; k < kVec; ++k) n.update(w[k], g[k], m[k], v[k]);
     cuda::store(exp_avg + i, m);
     cuda::store(exp_avg_sq + i, v);
     cuda::store(param + i, w);
     if (master) cuda::store(master + i, w);
     if (ema) {
       cuda::load(ema + i, e);
-      for (int k = 0; k < kVec; ++k) e[k] += (w[k] - e[k]) * rate;
+      for (int k = 0; k < kVec; ++k) e[k] += (w[k] - e[k]) * n.ema_rate;
       cuda::store(ema + i, e);
     }
   }
   for (; i < end; i += kThreads * kVec)
-    for (int64_t k = i; k < i + kVec && k < end; ++k) {
-      float w = master ? master[k] : cuda::to_float(param[k]);
-      element(w, cuda::to_float(grad[k]), exp_avg[k], exp_avg_sq[k]);
-      param[k] = cuda::from_float<T>(w);
-      if (master) master[k] = w;
-      if (ema) ema[k] += (w - ema[k]) * rate;
+    for (int64_t k = i; k < i + kVec && k < end; ++k)
+      n.update<T, G>(t, k, exp_avg[k], exp_avg_sq[k]);
+}
+
+__device__ inline float warp_max(float x) {
+  for (int step = cuda::kWarp / 2; step > 0; step /= 2)
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+  return x;
+}
+
+/// The same where moments are codes: a warp takes a block of them.
+template <typename T, typename G>
+__device__ void update_coded_unit(const AdamWTensor& t, int64_t begin, const Numbers& n) {
+  constexpr int kEach = kMomentBlock / cuda::kWarp;
+  const int64_t end = begin + kUnitElements < t.size ? begin + kUnitElements : t.size;
+  const int lane = threadIdx.x % cuda::kWarp, warp = threadIdx.x / cuda::kWarp;
+  const uint32_t step = static_cast<uint32_t>(*t.step);
+  int8_t* m_codes = static_cast<int8_t*>(t.exp_avg);
+  uint8_t* v_codes = static_cast<uint8_t*>(t.exp_avg_sq);
+  for (int64_t first = begin + warp * kMomentBlock; first < end;
+       first += kThreads / cuda::kWarp * kMomentBlock) {
+    const int64_t block = first / kMomentBlock;
+    const float m_scale = t.exp_avg_scale[block], v_scale = t.exp_avg_sq_scale[block];
+    float m[kEach], v[kEach], m_max = 0, v_max = 0;
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      const int64_t i = first + lane + k * cuda::kWarp;
+      m[k] = v[k] = 0;
+      if (i >= end) continue;
+      m[k] = decode_first(m_codes[i], m_scale);
+      v[k] = decode_second(v_codes[i], v_scale);
+      n.update<T, G>(t, i, m[k], v[k]);
+      m_max = fmaxf(m_max, fabsf(m[k]));
+      v_max = fmaxf(v_max, v[k]);
     }
+    m_max = warp_max(m_max);  // all lanes have read the scales before any comes here
+    v_max = warp_max(v_max);
+    if (lane == 0) {
+      t.exp_avg_scale[block] = m_max;
+      t.exp_avg_sq_scale[block] = v_max;
+    }
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      const int64_t i = first + lane + k * cuda::kWarp;
+      if (i >= end) continue;
+      const float chance = moment_chance(static_cast<uint32_t>(i), step);
+      m_codes[i] = encode_first(m[k], inverse_scale(m_max), chance);
+      v_codes[i] = encode_second(v[k], inverse_scale(v_max), chance);
+    }
+  }
 }
 
 template <typename T>
-__device__ void update_unit_of(const AdamWStep& p, const AdamWTensor& t, int64_t begin, float clip,
-                               BiasCorrection bias) {
-  if (t.wide_grad)
-    update_unit<T, float>(p, t, begin, clip, bias);
+__device__ void update_unit_of(const AdamWTensor& t, int64_t begin, const Numbers& n) {
+  if (t.exp_avg_scale)
+    t.wide_grad ? update_coded_unit<T, float>(t, begin, n) : update_coded_unit<T, T>(t, begin, n);
   else
-    update_unit<T, T>(p, t, begin, clip, bias);
+    t.wide_grad ? update_unit<T, float>(t, begin, n) : update_unit<T, T>(t, begin, n);
 }
 
 __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWBatch batch) {
@@ -98,15 +153,25 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWBatch batch) {
   if (!isfinite(clip)) return;
   const AdamWTensor& t = batch.tensors[batch.tensor_of[blockIdx.x]];
   // In double, because 1 - beta^t cancels; by one thread, because double is slow.
-  __shared__ BiasCorrection bias;
-  if (threadIdx.x == 0)
-    bias = {static_cast<float>(p.lr / (1 - pow(p.beta1, static_cast<double>(*t.step)))),
-            static_cast<float>(sqrt(1 - pow(p.beta2, static_cast<double>(*t.step))))};
+  __shared__ float step_size, correction;
+  if (threadIdx.x == 0) {
+    step_size = static_cast<float>(p.lr / (1 - pow(p.beta1, static_cast<double>(*t.step))));
+    correction = static_cast<float>(sqrt(1 - pow(p.beta2, static_cast<double>(*t.step))));
+  }
   __syncthreads();
+  const Numbers n{step_size,
+                  correction,
+                  clip,
+                  static_cast<float>(p.decay),
+                  static_cast<float>(1 - p.beta1),
+                  static_cast<float>(p.beta2),
+                  static_cast<float>(1 - p.beta2),
+                  static_cast<float>(p.eps),
+                  static_cast<float>(1 - p.ema_decay)};
   const int64_t begin = batch.unit_of[blockIdx.x] * kUnitElements;
-  if (t.dtype == DType::kFloat32) update_unit_of<float>(p, t, begin, clip, bias);
-  if (t.dtype == DType::kBFloat16) update_unit_of<__nv_bfloat16>(p, t, begin, clip, bias);
-  if (t.dtype == DType::kFloat16) update_unit_of<__half>(p, t, begin, clip, bias);
+  if (t.dtype == DType::kFloat32) update_unit_of<float>(t, begin, n);
+  if (t.dtype == DType::kBFloat16) update_unit_of<__nv_bfloat16>(t, begin, n);
+  if (t.dtype == DType::kFloat16) update_unit_of<__half>(t, begin, n);
 }
 
 template <typename T>

@@ -21,8 +21,11 @@
 // ema: float32 (float64 for float64); step: one float32 number a param, on its device. Every tensor
 // is contiguous; all but the gradients are changed in place. Memory is touched once: 28 bytes a
 // parameter in float32, 28 with bf16 weights and gradients and float32 master.
-// Same bits on every run and for any number of threads; within an ulp of
-// torch.optim.AdamW(fused=True). Source: AdamW (Loshchilov & Hutter, ICLR 2019).
+// With 8-bit moments (exp_avg_scale and exp_avg_sq_scale given) exp_avg is int8, exp_avg_sq uint8,
+// and each block of 256 elements of a tensor, as they lie in memory, has a float32 scale: 2.03
+// bytes of state a parameter in place of 8. What codes mean, and how they are rounded:
+// moment_codes.h. Not for float64. Same bits on every run and for any number of threads; within an
+// ulp of torch.optim.AdamW(fused=True). Source: AdamW (Loshchilov & Hutter, ICLR 2019).
 //
 // Errors (cosmos::Error): lists of different lengths, a tensor whose shape, dtype, device or layout
 // does not fit, with its index.
@@ -47,6 +50,8 @@ struct AdamWOptions {
 /// own master.
 struct AdamWState {
   std::vector<at::Tensor> params, grads, exp_avg, exp_avg_sq, step, master, ema;
+  /// Empty, or one float32 tensor [(elements + 255) / 256] a param.
+  std::vector<at::Tensor> exp_avg_scale, exp_avg_sq_scale;
 };
 
 /// One step. `clip` is a one-element tensor of the accumulate type on the same device, or undefined
@@ -60,6 +65,17 @@ at::Tensor grad_norm(const std::vector<at::Tensor>& grads);
 
 /// min(1, max_norm / (norm + 1e-6)), NaN where norm is not finite; a tensor, so that no host looks.
 at::Tensor clip_coefficient(const at::Tensor& norm, double max_norm);
+
+/// 8-bit moments of one tensor.
+struct MomentCodes {
+  at::Tensor codes;  ///< int8 (first moment) or uint8 (second), in the tensor's shape
+  at::Tensor scale;  ///< float32 [(elements + 255) / 256]
+};
+
+/// Codes of a float32 moment (`second`: of squares), rounded to nearest; and back. Decoded codes
+/// give the same codes again. On any device.
+MomentCodes encode_moment(const at::Tensor& moment, bool second);
+at::Tensor decode_moment(const MomentCodes& moment);
 
 /// The definition, operation by operation.
 namespace reference {

@@ -18,8 +18,10 @@ struct AdamWTensor {
   int64_t size;
   void* param;
   const void* grad;
-  void* exp_avg;
-  void* exp_avg_sq;
+  void* exp_avg;         ///< accumulate type, or int8_t codes where there are scales
+  void* exp_avg_sq;      ///< likewise uint8_t
+  float* exp_avg_scale;  ///< one a block of kMomentBlock elements (moment_codes.h), or null
+  float* exp_avg_sq_scale;
   const float* step;  ///< updates so far, this one included
   void* master;       ///< or null
   void* ema;          ///< or null

@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "ops/adamw/adamw.h"
+#include "ops/adamw/moment_codes_reference.h"
 #include "ops/core/check.h"
 
 namespace cosmos::ops::reference {
@@ -19,8 +20,12 @@ void adamw_step(const AdamWState& s, const AdamWOptions& o, const at::Tensor& cl
     const at::Tensor correction = (1 - at::pow(o.beta2, t)).sqrt();
     at::Tensor g = s.grads[i].to(wide);
     if (clip.defined()) g = g * clip.to(wide);
-    at::Tensor m = s.exp_avg[i] + (g - s.exp_avg[i]) * (1 - o.beta1);
-    at::Tensor v = s.exp_avg_sq[i] * o.beta2 + g * g * (1 - o.beta2);
+    const bool coded = !s.exp_avg_scale.empty();
+    const at::Tensor m0 = coded ? decode_moment({s.exp_avg[i], s.exp_avg_scale[i]}) : s.exp_avg[i];
+    const at::Tensor v0 =
+        coded ? decode_moment({s.exp_avg_sq[i], s.exp_avg_sq_scale[i]}) : s.exp_avg_sq[i];
+    const at::Tensor m = m0 + (g - m0) * (1 - o.beta1);
+    const at::Tensor v = v0 * o.beta2 + g * g * (1 - o.beta2);
     at::Tensor w = s.master.empty() ? p.to(wide) : s.master[i];
     w = w * (1 - o.lr * o.weight_decay) - step_size * m / (v.sqrt() / correction + o.eps);
     const auto assign = [&](const at::Tensor& to, const at::Tensor& value) {
@@ -29,8 +34,18 @@ void adamw_step(const AdamWState& s, const AdamWOptions& o, const at::Tensor& cl
     };
     if (!s.ema.empty()) assign(s.ema[i], s.ema[i] + (w - s.ema[i]) * (1 - o.ema_decay));
     if (!s.master.empty()) assign(s.master[i], w);
-    assign(s.exp_avg[i], m);
-    assign(s.exp_avg_sq[i], v);
+    if (coded) {
+      const at::Tensor chance = moment_chances(m, t.item<int64_t>());
+      const MomentCodes first = encode_moment(m, false, chance),
+                        second = encode_moment(v, true, chance);
+      assign(s.exp_avg[i], first.codes);
+      assign(s.exp_avg_sq[i], second.codes);
+      assign(s.exp_avg_scale[i], first.scale);
+      assign(s.exp_avg_sq_scale[i], second.scale);
+    } else {
+      assign(s.exp_avg[i], m);
+      assign(s.exp_avg_sq[i], v);
+    }
     assign(p, w);
     assign(s.step[i], t);
   }

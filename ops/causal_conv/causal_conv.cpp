@@ -78,10 +78,9 @@ struct CausalConvFunction : torch::autograd::Function<CausalConvFunction> {
     const std::array<bool, 4> wanted = {
         ctx->needs_input_grad(0), past && ctx->needs_input_grad(has_bias ? 3 : 2),
         ctx->needs_input_grad(1), has_bias && ctx->needs_input_grad(2)};
-    const auto [x, of_past, weight, bias] =
-        op.call(grads[0], saved[0], past, saved[2], ctx->saved_data["stride"].toIntVector(),
-                number("space_pad"), number("front"), ctx->saved_data["repeat_first"].toBool(),
-                wanted);
+    const auto [x, of_past, weight, bias] = op.call(
+        grads[0], saved[0], past, saved[2], ctx->saved_data["stride"].toIntVector(),
+        number("space_pad"), number("front"), ctx->saved_data["repeat_first"].toBool(), wanted);
     variable_list out(8);
     if (wanted[0]) out[0] = x;
     if (wanted[2]) out[1] = weight;
@@ -91,8 +90,8 @@ struct CausalConvFunction : torch::autograd::Function<CausalConvFunction> {
   }
 };
 
-/// cuDNN has 3-D convolutions; so has oneDNN in the narrow types (1.2 to 1.8 times as fast as taps with
-/// AMX). Products of kernels of 1 x 1 in space are as fast as taps, without the padded clip.
+/// cuDNN has 3-D convolutions; so has oneDNN in the narrow types (1.2 to 1.8 times as fast as taps
+/// with AMX). Products of kernels of 1 x 1 in space are as fast as taps, without the padded clip.
 bool library_is_faster(const Tensor& x, const Tensor& weight) {
   const bool narrow = x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf;
   return x.is_cuda() || (narrow && (weight.sym_size(3) > 1 || weight.sym_size(4) > 1));

@@ -4,8 +4,8 @@
 // before the first frame is never joined with the clip: a temporal tap that reaches back takes its
 // frames from where they are, or none.
 //
-//   y[b, t, i, j, o] = bias[o] + sum_{k, l, m, c} weight[o, c, k, l, m] z[b, t st + k, i sh + l, j sw + m, c]
-//   z = n frames, then x, with `space_pad` zeros around each frame
+//   y[b, t, i, j, o] = bias[o] + sum_{k, l, m, c} weight[o, c, k, l, m] z[b, t st + k, i sh + l, j
+//   sw + m, c] z = n frames, then x, with `space_pad` zeros around each frame
 //
 // The n frames are `past`, where given (what a stream kept of the chunk before; may be none), and
 // otherwise `front` frames of zeros (Wan) or copies of frame 0 (`repeat_first`, Cosmos).
@@ -16,9 +16,9 @@
 // contiguous; no frames where n + T < kt.
 //
 // On the CPU each tap is the library's product (kernels of 1 x 1 in space) or 2-D convolution of
-// channels-last frames, added up; backward keeps x, past and weight, and no padded frames. Elsewhere,
-// and in bfloat16 and float16 with larger kernels, one 3-D convolution of the padded clip. Products in
-// bfloat16 and float16 round the sum after each tap.
+// channels-last frames, added up; backward keeps x, past and weight, and no padded frames.
+// Elsewhere, and in bfloat16 and float16 with larger kernels, one 3-D convolution of the padded
+// clip. Products in bfloat16 and float16 round the sum after each tap.
 //
 // Errors (cosmos::Error): ranks, sizes, dtypes, devices, strides or paddings that do not fit; a
 // second derivative.

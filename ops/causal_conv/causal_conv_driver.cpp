@@ -1,5 +1,5 @@
-// Causal convolution on the CPU: for every temporal tap, the frames that it sees where they lie, and
-// one library product or 2-D convolution added to the output.
+// Causal convolution on the CPU: for every temporal tap, the frames that it sees where they lie,
+// and one library product or 2-D convolution added to the output.
 
 #include "ops/causal_conv/causal_conv_driver.h"
 
@@ -25,25 +25,25 @@ struct Conv {
   int64_t st, sh, sw, pad;
   int64_t n;  ///< frames before x
   bool repeat_first;
-  int64_t frames;   ///< that come out
-  bool pointwise;   ///< 1 x 1 in space: products
-  Tensor weight;    ///< [O, C, kt, kh, kw]
+  int64_t frames;  ///< that come out
+  bool pointwise;  ///< 1 x 1 in space: products
+  Tensor weight;   ///< [O, C, kt, kh, kw]
 
   int64_t taps() const { return weight.size(2); }
 };
 
 Conv make_conv(const Tensor& x, const Optional& past, const Tensor& weight, at::IntArrayRef stride,
                int64_t pad, int64_t front, bool repeat_first) {
-  Conv c{stride[0], stride[1], stride[2], pad, past ? past->size(1) : front, repeat_first, 0, false,
-         weight};
+  Conv c{stride[0],    stride[1], stride[2], pad,   past ? past->size(1) : front,
+         repeat_first, 0,         false,     weight};
   const int64_t room = c.n + x.size(1) - weight.size(2);
   c.frames = room < 0 ? 0 : room / c.st + 1;
   c.pointwise = weight.size(3) == 1 && weight.size(4) == 1 && c.sh == 1 && c.sw == 1 && pad == 0;
   return c;
 }
 
-/// Output frames [begin, begin + count) and what tap `tap` multiplies for them: frames first, first +
-/// step, ... of `source`.
+/// Output frames [begin, begin + count) and what tap `tap` multiplies for them: frames first, first
+/// + step, ... of `source`.
 struct Part {
   enum Source { kInput, kPast } source;
   int64_t tap, begin, count, first, step;
@@ -59,8 +59,7 @@ std::vector<Part> parts_of(const Conv& c, bool past) {
     if (inside < c.frames)
       parts.push_back({Part::kInput, k, inside, c.frames - inside, inside * c.st + k - c.n, c.st});
     if (inside > 0 && past) parts.push_back({Part::kPast, k, 0, inside, k, c.st});
-    if (inside > 0 && !past && c.repeat_first)
-      parts.push_back({Part::kInput, k, 0, inside, 0, 0});
+    if (inside > 0 && !past && c.repeat_first) parts.push_back({Part::kInput, k, 0, inside, 0, 0});
   }
   return parts;
 }
@@ -117,9 +116,8 @@ void add_part_gradients(const Conv& c, const Part& p, const Tensor& grad, const 
                         const Tensor& w, bool assign, Tensor grad_clip, Tensor grad_weight) {
   if (c.pointwise) {
     if (grad_weight.defined())
-      each_run(grad, clip, p, [&](const Tensor& dy, const Tensor& in) {
-        grad_weight.addmm_(dy.t(), in);
-      });
+      each_run(grad, clip, p,
+               [&](const Tensor& dy, const Tensor& in) { grad_weight.addmm_(dy.t(), in); });
     if (grad_clip.defined())
       each_run(grad, grad_clip, p, [&](const Tensor& dy, Tensor dx) {
         assign ? at::mm_out(dx, dy, w) : dx.addmm_(dy, w);
@@ -141,7 +139,8 @@ void add_part_gradients(const Conv& c, const Part& p, const Tensor& grad, const 
     frames_of(grad_clip, p).add_(frames);
 }
 
-c10::SymInt extent(const c10::SymInt& length, int64_t pad, const c10::SymInt& kernel, int64_t stride) {
+c10::SymInt extent(const c10::SymInt& length, int64_t pad, const c10::SymInt& kernel,
+                   int64_t stride) {
   return (length + 2 * pad - kernel) / stride + 1;
 }
 
@@ -150,11 +149,10 @@ Tensor make_output(const Tensor& x, const Optional& past, const Tensor& weight,
   const c10::SymInt n = past ? past->sym_size(1) : c10::SymInt(front);
   const c10::SymInt room = n + x.sym_size(1) - weight.sym_size(2);
   const c10::SymInt frames = room < 0 ? c10::SymInt(0) : room / stride[0] + 1;
-  return at::empty_symint({x.sym_size(0), frames,
-                           extent(x.sym_size(2), pad, weight.sym_size(3), stride[1]),
-                           extent(x.sym_size(3), pad, weight.sym_size(4), stride[2]),
-                           weight.sym_size(0)},
-                          x.options());
+  return at::empty_symint(
+      {x.sym_size(0), frames, extent(x.sym_size(2), pad, weight.sym_size(3), stride[1]),
+       extent(x.sym_size(3), pad, weight.sym_size(4), stride[2]), weight.sym_size(0)},
+      x.options());
 }
 
 }  // namespace
@@ -193,11 +191,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> causal_conv_backward(
   if (wanted[3]) grad_bias = at::sum(dy, {0, 1, 2, 3});
   // One matrix or kernel a tap, side by side; in the weight's order at the end.
   const Tensor by_tap =
-      wanted[2] ? at::zeros({c.taps(), weight.size(0), weight.size(1), weight.size(3), weight.size(4)},
-                            weight.options())
-                : Tensor();
+      wanted[2]
+          ? at::zeros({c.taps(), weight.size(0), weight.size(1), weight.size(3), weight.size(4)},
+                      weight.options())
+          : Tensor();
   const std::vector<Part> parts = parts_of(c, past.has_value());
-  // The last tap comes first and, in a kernel no longer than what stands in front, sees every frame.
+  // The last tap comes first and, in a kernel no longer than what stands in front, sees every
+  // frame.
   const bool covered = !parts.empty() && parts[0].step == 1 && parts[0].count == x.size(1);
   if (wanted[0] && !covered) Tensor(grad_x).zero_();
   for (const Part& p : parts) {

@@ -6,12 +6,7 @@
 #include <cstring>
 
 #include "ops/core/dtype.h"
-
-#ifdef __CUDACC__
-#define COSMOS_HOST_DEVICE __host__ __device__
-#else
-#define COSMOS_HOST_DEVICE
-#endif
+#include "ops/core/host_device.h"
 
 namespace cosmos::ops {
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "ops/core/dtype.h"
+#include "ops/core/host_device.h"
 
 namespace cosmos::ops {
 
@@ -38,11 +39,7 @@ struct ChunkCopyUnit {
   int64_t count, copied;
 };
 
-#ifdef __CUDACC__
-__host__ __device__
-#endif
-    inline ChunkCopyUnit
-    chunk_copy_unit(const ChunkCopyTensor& t, int64_t unit) {
+COSMOS_HOST_DEVICE inline ChunkCopyUnit chunk_copy_unit(const ChunkCopyTensor& t, int64_t unit) {
   const int64_t units = (t.chunk + kCopyUnit - 1) / kCopyUnit, local = unit - t.first_unit;
   const int64_t rank = local / units, begin = local % units * kCopyUnit;
   const int64_t count = t.chunk - begin < kCopyUnit ? t.chunk - begin : kCopyUnit;

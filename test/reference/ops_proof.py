@@ -356,7 +356,7 @@ def check_adamw():
         with torch.no_grad():
             clip = torch.clamp(1.0 / (ours + 1e-6), max=1.0)
             ops.adamw_step_([p.data for p in params], grads, first, second, steps, [], [], clip,
-                            1e-2, 0.9, 0.999, 1e-8, 0.1, 0.0)
+                            1e-2, 0.9, 0.999, 1e-8, 0.1, 0.0, [], [])
     check("grad_norm", worst < 1e-6, f"relative {worst:.1e}")
     error = max((p - q).abs().max().item() for p, q in zip(params, twin))
     check("adamw_step_ against AdamW(fused=True) after 5 clipped steps", error < 2e-6,

@@ -82,6 +82,9 @@ void load_optimizer(const fs::path& file, const TrainState& state) {
     for (const auto& [name, shard] : mine) all[name] = whole.at(kind + "." + name);
     copy_rows(*state.sharded, all, mine);
   });
+  TensorMap own;
+  for (const auto& [key, ignored] : state.optimizer.state()) own[key] = shards.at(key);
+  state.optimizer.load_state(own, file.string());
 }
 
 void load_averages(const fs::path& dir, const TrainState& state, bool whole_model) {

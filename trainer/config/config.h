@@ -20,6 +20,7 @@ struct OptimizerConfig {
   double eps = 1e-8;
   double weight_decay = 0.1;
   bool decay_1d = false;
+  std::string moments = "fp32";
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -28,6 +29,7 @@ struct OptimizerConfig {
     v("eps", eps, "added to the root of the second moment");
     v("weight_decay", weight_decay, "decoupled weight decay, times the learning rate");
     v("decay_1d", decay_1d, "also decay biases and norm weights (parameters with one dimension)");
+    v("moments", moments, "fp32; int8: AdamW's moments in 2 bytes a parameter in place of 8");
   }
 };
 

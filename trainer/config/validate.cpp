@@ -53,6 +53,7 @@ void check_optimizer(Checker& c, const OptimizerConfig& o) {
     c.check(beta >= 0 && beta < 1, at + "betas", beta, "numbers in [0, 1)");
   c.check(o.eps > 0, at + "eps", o.eps, "a number above 0");
   c.check(o.weight_decay >= 0, at + "weight_decay", o.weight_decay, "0 or more");
+  c.one_of({"fp32", "int8"}, at + "moments", o.moments);
 }
 
 void check_schedule(Checker& c, const TrainerConfig& t) {
@@ -79,6 +80,8 @@ void validate(const Config& config) {
   c.one_of({"fp32", "bf16", "fp64"}, "trainer.precision", t.precision);
   c.check(t.clip_norm >= 0, "trainer.clip_norm", t.clip_norm, "0 (never) or more");
   check_optimizer(c, t.optimizer);
+  if (t.precision == "fp64")
+    c.one_of({"fp32"}, "trainer.optimizer.moments (with precision fp64)", t.optimizer.moments);
   check_schedule(c, t);
   c.one_of({"none", "constant", "power"}, "trainer.ema.kind", t.ema.kind);
   c.check(t.ema.decay >= 0 && t.ema.decay < 1, "trainer.ema.decay", t.ema.decay,

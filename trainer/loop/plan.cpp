@@ -59,7 +59,8 @@ Plan make_plan(const Config& config, Recipe& recipe) {
       if (!p.requires_grad()) continue;
       plan.trained += p.numel();
       plan.gradient_bytes += n * (low ? 6 : 4);
-      plan.optimizer_bytes += n * 8;
+      // Codes of a byte, and two float32 scales a block of 256.
+      plan.optimizer_bytes += t.optimizer.moments == "int8" ? n * (2 + 8. / 256) : n * 8;
       plan.master_bytes += low ? n * 4 : 0;
       plan.ema_bytes += t.ema.kind == "none" ? 0 : n * 4;
     }
@@ -93,7 +94,8 @@ std::string format_plan(const Plan& plan, const Config& config) {
        known(plan.flops_per_step, format_number(plan.flops_per_step * 1e-12) + " T"));
   line("weights (" + config.trainer.precision + ")", format_bytes(plan.weight_bytes));
   line("gradients", format_bytes(plan.gradient_bytes));
-  line("AdamW moments (fp32)", format_bytes(plan.optimizer_bytes));
+  line("AdamW moments (" + config.trainer.optimizer.moments + ")",
+       format_bytes(plan.optimizer_bytes));
   line("master weights (fp32)", format_bytes(plan.master_bytes));
   line("averaged weights (fp32)", format_bytes(plan.ema_bytes));
   line("activations of a micro-batch",

@@ -29,9 +29,21 @@ AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config) : config_(s
                       .master = master,
                       .exp_avg = torch::zeros_like(master),
                       .exp_avg_sq = torch::zeros_like(master),
+                      .exp_avg_scale = {},
+                      .exp_avg_sq_scale = {},
                       .step = torch::zeros({}, master.options().dtype(torch::kFloat32)),
                       .decay = param.dim() > 1 || config_.decay_1d});
+    if (Slot& slot = slots_.back(); coded()) encode(slot, slot.exp_avg, slot.exp_avg_sq);
   }
+}
+
+void AdamW::encode(Slot& slot, const Tensor& exp_avg, const Tensor& exp_avg_sq) {
+  const ops::MomentCodes first = ops::encode_moment(exp_avg, false);
+  const ops::MomentCodes second = ops::encode_moment(exp_avg_sq, true);
+  slot.exp_avg = first.codes;
+  slot.exp_avg_sq = second.codes;
+  slot.exp_avg_scale = first.scale;
+  slot.exp_avg_sq_scale = second.scale;
 }
 
 void AdamW::collect_gradients() {
@@ -75,6 +87,10 @@ void AdamW::update(bool decay, double lr, const Tensor& clip, const Average& ave
     state.grads.push_back(slot.master.grad().contiguous());
     state.exp_avg.push_back(slot.exp_avg);
     state.exp_avg_sq.push_back(slot.exp_avg_sq);
+    if (coded()) {
+      state.exp_avg_scale.push_back(slot.exp_avg_scale);
+      state.exp_avg_sq_scale.push_back(slot.exp_avg_sq_scale);
+    }
     state.step.push_back(slot.step);
     state.master.push_back(slot.master);
     if (average.weights) state.ema.push_back(average.weights->at(slot.name));
@@ -104,8 +120,10 @@ NamedTensors AdamW::masters() const {
 TensorMap AdamW::state() const {
   TensorMap all;
   for (const Slot& slot : slots_) {
-    all["exp_avg." + slot.name] = slot.exp_avg;
-    all["exp_avg_sq." + slot.name] = slot.exp_avg_sq;
+    all["exp_avg." + slot.name] =
+        coded() ? ops::decode_moment({slot.exp_avg, slot.exp_avg_scale}) : slot.exp_avg;
+    all["exp_avg_sq." + slot.name] =
+        coded() ? ops::decode_moment({slot.exp_avg_sq, slot.exp_avg_sq_scale}) : slot.exp_avg_sq;
     all["step." + slot.name] = slot.step;
     if (!slot.master.is_same(slot.param)) all["master." + slot.name] = slot.master;
   }
@@ -113,7 +131,11 @@ TensorMap AdamW::state() const {
 }
 
 void AdamW::load_state(const TensorMap& state, const std::string& where) {
-  copy_tensors(state, this->state(), where);
+  const TensorMap mine = this->state();
+  copy_tensors(state, mine, where);
+  if (coded())
+    for (Slot& slot : slots_)
+      encode(slot, mine.at("exp_avg." + slot.name), mine.at("exp_avg_sq." + slot.name));
   publish();
 }
 

@@ -48,6 +48,8 @@ class AdamW {
   void publish();
 
   /// "exp_avg.NAME", "exp_avg_sq.NAME", "step.NAME" and, for parameters with one, "master.NAME".
+  /// 8-bit moments are given in float32, so that any number of ranks and either kind can go on;
+  /// they become the same codes again.
   TensorMap state() const;
   /// Inverse of state(). Throws Error listing missing and unexpected keys and wrong shapes.
   void load_state(const TensorMap& state, const std::string& where);
@@ -57,11 +59,14 @@ class AdamW {
     std::string name;
     Tensor param;       ///< the model's, in its dtype
     Tensor master;      ///< float32; the same tensor as param when that is float32
-    Tensor exp_avg;     ///< first moment
+    Tensor exp_avg;     ///< first moment, float32 or 8-bit codes with scales
     Tensor exp_avg_sq;  ///< second moment
-    Tensor step;        ///< updates so far, a float32 scalar
+    Tensor exp_avg_scale, exp_avg_sq_scale;
+    Tensor step;  ///< updates so far, a float32 scalar
     bool decay;
   };
+  bool coded() const { return config_.moments == "int8"; }
+  static void encode(Slot& slot, const Tensor& exp_avg, const Tensor& exp_avg_sq);
   /// One pass over the parameters that decay, or over the others.
   void update(bool decay, double lr, const Tensor& clip, const Average& average) const;
 

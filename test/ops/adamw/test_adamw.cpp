@@ -31,10 +31,30 @@ AdamWState random_state(at::ScalarType dtype, bool master, bool ema) {
 
 AdamWState cloned(const AdamWState& s) {
   AdamWState copy = s;
-  for (auto* list :
-       {&copy.params, &copy.exp_avg, &copy.exp_avg_sq, &copy.step, &copy.master, &copy.ema})
+  for (auto* list : {&copy.params, &copy.exp_avg, &copy.exp_avg_sq, &copy.step, &copy.master,
+                     &copy.ema, &copy.exp_avg_scale, &copy.exp_avg_sq_scale})
     for (at::Tensor& x : *list) x = x.clone();
   return copy;
+}
+
+/// The same with 8-bit moments.
+AdamWState coded(AdamWState s) {
+  for (std::size_t i = 0; i < s.params.size(); ++i) {
+    const ops::MomentCodes first = ops::encode_moment(s.exp_avg[i], false);
+    const ops::MomentCodes second = ops::encode_moment(s.exp_avg_sq[i], true);
+    s.exp_avg[i] = first.codes;
+    s.exp_avg_sq[i] = second.codes;
+    s.exp_avg_scale.push_back(first.scale);
+    s.exp_avg_sq_scale.push_back(second.scale);
+  }
+  return s;
+}
+
+/// Share of the codes that differ, 1 where any differs by more than one.
+double differing(const at::Tensor& a, const at::Tensor& b) {
+  if (a.numel() == 0) return 0;
+  const at::Tensor steps = (a.to(at::kInt) - b.to(at::kInt)).abs();
+  return steps.max().item<int>() > 1 ? 1 : steps.to(at::kDouble).mean().item<double>();
 }
 
 std::string difference(const AdamWState& a, const AdamWState& b, Tolerance wide, Tolerance narrow) {
@@ -103,6 +123,75 @@ TEST_CASE("AdamW leaves everything as it was when the gradient is not finite", "
   s.grads[2][5] = INFINITY;
   CHECK(std::isnan(ops::clip_coefficient(ops::grad_norm(s.grads), 1.0).item<double>()));
 }
+
+TEST_CASE("AdamW with 8-bit moments equals the plain formula", "[ops]") {
+  torch::manual_seed(2);
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf})
+    for (const bool extra : {false, true}) {
+      AdamWState ours = coded(random_state(dtype, extra, extra)), plain = cloned(ours);
+      const at::Tensor clip = at::scalar_tensor(0.37);
+      ops::adamw_step(ours, kOptions, clip);
+      ops::reference::adamw_step(plain, kOptions, clip);
+      for (std::size_t i = 0; i < ours.params.size(); ++i) {
+        INFO(dtype << ", masters and averages: " << extra << ", tensor " << i);
+        // Where a value lies on the border of two codes the last bit decides.
+        CHECK(differing(ours.exp_avg[i], plain.exp_avg[i]) < 1e-3);
+        CHECK(differing(ours.exp_avg_sq[i], plain.exp_avg_sq[i]) < 1e-3);
+        CHECK(mismatch(ours.exp_avg_scale[i], plain.exp_avg_scale[i], {1e-6, 1e-12}) == "");
+        CHECK(mismatch(ours.exp_avg_sq_scale[i], plain.exp_avg_sq_scale[i], {1e-6, 1e-12}) == "");
+        const at::Tensor& got = extra ? ours.master[i] : ours.params[i];
+        CHECK(mismatch(got, extra ? plain.master[i] : plain.params[i],
+                       dtype == at::kFloat || extra ? Tolerance{1e-6, 1e-7} : tolerance(dtype)) ==
+              "");
+      }
+    }
+}
+
+TEST_CASE("decoded 8-bit moments give the same codes again", "[ops]") {
+  torch::manual_seed(3);
+  for (const bool second : {false, true}) {
+    at::Tensor x = at::randn({1000}).pow(3);
+    x[7] = 0;
+    const ops::MomentCodes once = ops::encode_moment(second ? x.square() : x, second);
+    const ops::MomentCodes twice = ops::encode_moment(ops::decode_moment(once), second);
+    CHECK(at::equal(once.codes, twice.codes));
+    CHECK(at::equal(once.scale, twice.scale));
+  }
+}
+
+#ifndef COSMOS_CUDA_EMULATION  // thousands of steps
+TEST_CASE("8-bit moments follow slow averages and train as float32 ones do", "[ops]") {
+  torch::manual_seed(4);
+  const int64_t size = 1000;
+  const at::Tensor magnitude = at::exp(at::randn({size})), target = at::randn({size});
+  const auto make = [&] {
+    AdamWState s;
+    s.params = {at::zeros({size})};
+    s.grads = {at::zeros({size})};
+    s.exp_avg = {at::zeros({size})};
+    s.exp_avg_sq = {at::zeros({size})};
+    s.step = {at::zeros({})};
+    return s;
+  };
+  AdamWState wide = make(), narrow = coded(make());
+  for (int i = 0; i < 3000; ++i) {
+    const at::Tensor noise = 0.3 * at::randn({size});
+    for (AdamWState* s : {&wide, &narrow}) {
+      s->grads[0] = (s->params[0] - target + noise) * magnitude;
+      ops::adamw_step(*s, {.lr = 3e-3, .beta2 = 0.999, .weight_decay = 0}, {});
+    }
+  }
+  const at::Tensor v = ops::decode_moment({narrow.exp_avg_sq[0], narrow.exp_avg_sq_scale[0]});
+  const double ratio = (v.sqrt() / wide.exp_avg_sq[0].sqrt()).mean().item<double>();
+  const auto error = [&](const AdamWState& s) {
+    return (s.params[0] - target).square().mean().item<double>();
+  };
+  INFO("sqrt(v) " << ratio << " of float32's; error " << error(narrow) << ", float32 "
+                  << error(wide));
+  CHECK(std::abs(ratio - 1) < 0.02);
+  CHECK(error(narrow) < 1.2 * error(wide));
+}
+#endif
 
 TEST_CASE("the gradient norm is exact, skips missing gradients and repeats its bits", "[ops]") {
   torch::manual_seed(4);

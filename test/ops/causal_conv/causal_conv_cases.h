@@ -7,14 +7,14 @@ namespace cosmos::test {
 
 struct CausalConvShape {
   const char* what;
-  std::vector<int64_t> x;                ///< B, T, H, W, C
-  int64_t out;                           ///< channels
-  std::vector<int64_t> kernel;           ///< kt, kh, kw
+  std::vector<int64_t> x;       ///< B, T, H, W, C
+  int64_t out;                  ///< channels
+  std::vector<int64_t> kernel;  ///< kt, kh, kw
   std::vector<int64_t> stride = {1, 1, 1};
   int64_t space_pad = 0;
   int64_t front = 0;
   bool repeat_first = false;
-  int64_t past = -1;                     ///< frames; -1: none given
+  int64_t past = -1;  ///< frames; -1: none given
   bool bias = true;
   bool gradcheck = false;
   bool benchmark = false;
@@ -55,7 +55,15 @@ inline std::vector<OpCase> causal_conv_cases() {
       {"in time, more in front than the kernel", {1, 2, 2, 1, 3}, 2, {3, 1, 1}, {1, 1, 1}, 0, 5},
       {"one frame", {2, 1, 3, 4, 2}, 3, {3, 3, 3}, {1, 1, 1}, 1, 2, true},
       {"full, zeros", {2, 3, 4, 5, 2}, 3, {3, 3, 3}, {1, 1, 1}, 1, 2},
-      {"full, first frame again, no bias", {2, 3, 4, 5, 2}, 3, {3, 3, 3}, {1, 1, 1}, 1, 2, true, -1,
+      {"full, first frame again, no bias",
+       {2, 3, 4, 5, 2},
+       3,
+       {3, 3, 3},
+       {1, 1, 1},
+       1,
+       2,
+       true,
+       -1,
        false},
       {"full, strides", {1, 5, 6, 7, 2}, 3, {3, 3, 3}, {2, 2, 2}, 1, 2, true},
       {"full, after a past", {2, 2, 4, 5, 2}, 3, {3, 3, 3}, {1, 1, 1}, 1, 2, false, 2},
@@ -66,8 +74,18 @@ inline std::vector<OpCase> causal_conv_cases() {
   for (CausalConvShape& s : shapes) s.gradcheck = s.x[0] > 0;
   const auto bench = [&](const char* what, std::vector<int64_t> x, std::vector<int64_t> kernel,
                          bool repeat_first) {
-    shapes.push_back({what, x, x[4], kernel, {1, 1, 1}, kernel[1] / 2, kernel[0] - 1, repeat_first,
-                      -1, true, false, true});
+    shapes.push_back({what,
+                      x,
+                      x[4],
+                      kernel,
+                      {1, 1, 1},
+                      kernel[1] / 2,
+                      kernel[0] - 1,
+                      repeat_first,
+                      -1,
+                      true,
+                      false,
+                      true});
   };
   bench("cosmos time, 128 channels", {1, 9, 64, 64, 128}, {3, 1, 1}, true);
   bench("cosmos time, 256 channels", {1, 9, 32, 32, 256}, {3, 1, 1}, true);

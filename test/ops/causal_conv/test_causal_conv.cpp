@@ -39,8 +39,8 @@ TEST_CASE("a causal convolution of chunks equals that of the clip", "[ops]") {
 }
 
 TEST_CASE("no frame comes out of fewer than the kernel's", "[ops]") {
-  const at::Tensor y =
-      ops::causal_conv(at::ones({1, 1, 2, 2, 3}), {}, at::ones({5, 3, 4, 1, 1}), {}, {1, 1, 1}, 0, 2);
+  const at::Tensor y = ops::causal_conv(at::ones({1, 1, 2, 2, 3}), {}, at::ones({5, 3, 4, 1, 1}),
+                                        {}, {1, 1, 1}, 0, 2);
   CHECK(y.sizes() == at::IntArrayRef({1, 0, 2, 2, 5}));
 }
 
@@ -63,8 +63,8 @@ TEST_CASE("causal convolution keeps no padded clip", "[ops]") {
 
 TEST_CASE("causal convolution refuses what does not fit, with expected and got", "[ops]") {
   const at::Tensor x = at::ones({1, 2, 4, 4, 3}), weight = at::ones({2, 3, 3, 3, 3});
-  const auto conv = [&](const at::Tensor& clip, std::optional<at::Tensor> past,
-                        const at::Tensor& w, at::IntArrayRef stride) {
+  const auto conv = [&](const at::Tensor& clip, std::optional<at::Tensor> past, const at::Tensor& w,
+                        at::IntArrayRef stride) {
     return ops::causal_conv(clip, past, w, {}, stride, 1, 2);
   };
   CHECK_THROWS_WITH(conv(x[0], {}, weight, {1, 1, 1}), Catch::Contains("expected [B, T, H, W, C]"));

@@ -91,6 +91,35 @@ TEST_CASE("bf16 weights follow float32 masters that see small updates", "[optim]
   CHECK(optimizer.state().count("master.w") == 1);
 }
 
+TEST_CASE("8-bit moments go on from their state bit by bit", "[optim]") {
+  torch::manual_seed(5);
+  const OptimizerConfig config{.moments = "int8"};
+  Tensor w = torch::randn({40, 17}, torch::requires_grad());
+  const Tensor fit = torch::randn({40, 17});
+  AdamW optimizer({{"w", w}}, config);
+  const auto steps = [&](AdamW& adamw, Tensor& x, int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) {
+      torch::manual_seed(static_cast<uint64_t>(100 + i));
+      x.mutable_grad() = x.detach() - fit + torch::randn_like(fit);
+      adamw.step(0.01, 0, kFinite);
+    }
+  };
+  steps(optimizer, w, 0, 5);
+  TensorMap state;
+  for (const auto& [key, tensor] : optimizer.state()) state[key] = tensor.clone();
+  Tensor again = w.detach().clone().requires_grad_();
+  steps(optimizer, w, 5, 5);
+  AdamW resumed({{"w", again}}, config);
+  resumed.load_state(state, "state");
+  steps(resumed, again, 5, 5);
+  CHECK(torch::equal(again, w));
+  CHECK(state.at("exp_avg.w").scalar_type() == torch::kFloat32);
+  // Moments of float32 are taken over, too.
+  AdamW wide({{"w", again}}, {});
+  wide.load_state(resumed.state(), "state");
+  CHECK(torch::equal(wide.state().at("exp_avg_sq.w"), resumed.state().at("exp_avg_sq.w")));
+}
+
 TEST_CASE("The learning rate warms up and falls as configured", "[optim]") {
   const ScheduleConfig cosine{.kind = "cosine", .warmup_steps = 4, .min_factor = 0.1};
   CHECK(lr_factor(cosine, 104, 0) == Approx(0.25));

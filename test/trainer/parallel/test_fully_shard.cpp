@@ -177,3 +177,17 @@ TEST_CASE("a checkpoint of two ranks goes on with any number of them", "[paralle
     check_same(runs.run("two", ranks, {{"gradient_accumulation", 4 / ranks}}), one, 1e-9);
   }
 }
+
+TEST_CASE("ranks with 8-bit moments go on from a checkpoint bit by bit", "[parallel]") {
+  Runs runs;
+  const Json how = {{"precision", "fp32"},
+                    {"gradient_accumulation", 2},
+                    {"optimizer", {{"moments", "int8"}}},
+                    {"save_every", 3},
+                    {"keep_checkpoints", 0}};
+  const Outcome through = runs.run("two", 2, how);
+  fs::remove_all(runs.dir("two") / "checkpoints" / "step-00000006");
+  const Outcome resumed = runs.run("two", 2, how);
+  for (const auto& [name, weight] : through.weights)
+    CHECK(torch::equal(weight, resumed.weights.at(name)));
+}
