@@ -32,7 +32,7 @@ cxxopts::Options make_options() {
     ("plan", "print parameters, FLOPs and predicted memory, and stop; nothing is run or read")
     ("resume", "auto: continue the run folder; never: refuse one with checkpoints; or a checkpoint",
      cxxopts::value<std::string>()->default_value("auto"))
-    ("nproc", "ranks on this machine, which share the model (trainer.parallel)",
+    ("nproc", "ranks on this machine, which share the model (trainer.parallel); with --plan: of the plan",
      cxxopts::value<int>()->default_value("1"))
     ("schema", "print the JSON Schema of config files, and stop")
     ("h,help", "this text")
@@ -83,7 +83,11 @@ int run(int argc, char** argv) {
   const Config config = load_config(file, {arguments.begin() + 1, arguments.end()});
   validate(config);
   const std::shared_ptr<Recipe> recipe = make_recipe(config.recipe, file + ": recipe");
-  if (args.count("plan")) return std::cout << format_plan(make_plan(config, *recipe), config), 0;
+  if (args.count("plan")) {
+    const ParallelConfig& p = config.trainer.parallel;
+    const int64_t ranks = nproc > 1 ? nproc : std::max<int64_t>(1, p.shard) * p.replica;
+    return std::cout << format_plan(make_plan(config, *recipe, ranks), config), 0;
+  }
   if (args.count("check")) {
     Json all = resolved(config);
     all["recipe"].update(recipe->resolved_config());

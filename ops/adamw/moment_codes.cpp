@@ -1,5 +1,7 @@
-// 8-bit moments (moment_codes.h) of whole tensors, in ATen operations: for checkpoints and for the plain
-// formula.
+// 8-bit moments (moment_codes.h) of whole tensors, in ATen operations: for checkpoints and for the
+// plain formula.
+
+#include "ops/adamw/moment_codes.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
@@ -8,7 +10,6 @@
 #include <ATen/ops/where.h>
 
 #include "ops/adamw/adamw.h"
-#include "ops/adamw/moment_codes.h"
 #include "ops/adamw/moment_codes_reference.h"
 #include "ops/core/check.h"
 
@@ -57,8 +58,7 @@ MomentCodes encode_moment(const Tensor& moment, bool second, const Tensor& chanc
   const Tensor below = (most * part.pow(1 / power)).floor().clamp_max(most - 1);
   const Tensor from = (below / most).pow(power), to = ((below + 1) / most).pow(power);
   const Tensor code = below + (chances * (to - from) < part - from);
-  const Tensor kept =
-      second ? at::where((code == 0).logical_and(x > 0), 1, code) : code * x.sign();
+  const Tensor kept = second ? at::where((code == 0).logical_and(x > 0), 1, code) : code * x.sign();
   return {out_of_blocks(kept, moment).to(second ? at::kByte : at::kChar).contiguous(), scale};
 }
 
@@ -68,13 +68,16 @@ Tensor moment_chances(const Tensor& like, int64_t update) {
   const auto mix = [](const Tensor& h, int64_t by) {
     return h.bitwise_xor(h.bitwise_right_shift(at::full({}, by, h.options())));
   };
-  const Tensor element = at::arange(like.numel(), like.options().dtype(at::kLong)).bitwise_and(kMask);
+  const Tensor element =
+      at::arange(like.numel(), like.options().dtype(at::kLong)).bitwise_and(kMask);
   Tensor h = times(element, 0x9e3779b9).bitwise_xor(update * 0x85ebca6b & kMask);
   h = times(mix(h, 16), 0x85ebca6b);
   h = times(mix(h, 13), 0xc2b2ae35);
   h = mix(h, 16);
-  return h.bitwise_right_shift(at::full({}, 8, h.options())).to(at::kFloat).mul(0x1p-24).view(
-      like.sizes());
+  return h.bitwise_right_shift(at::full({}, 8, h.options()))
+      .to(at::kFloat)
+      .mul(0x1p-24)
+      .view(like.sizes());
 }
 
 }  // namespace reference

@@ -1,16 +1,16 @@
 #pragma once
 
 // Moments of AdamW in 8 bits: a code an element and a float32 scale a block of 256 elements, the
-// block's largest magnitude (as Dettmers et al. 2022, 8-bit Optimizers; the codes are powers instead of
-// their table, so that a code is computed, not looked up).
+// block's largest magnitude (as Dettmers et al. 2022, 8-bit Optimizers; the codes are powers
+// instead of their table, so that a code is computed, not looked up).
 //
 //   first moment    m = scale * sign(c) * (c / 127)²,  c in [-127, 127]
 //   second moment   v = scale * (c / 255)⁴,            c in [0, 255]; 0 only for v = 0
 //
-// Squares give small values finer steps; sqrt(v), by which an update is divided, has the steps of m.
-// An update moves v by a thousandth, less than half a step of its code, and would be lost in rounding
-// every time. So codes are rounded up or down by chance, in proportion to where the value lies: right
-// on average. Chance is a function of element and update: the same bits on every run.
+// Squares give small values finer steps; sqrt(v), by which an update is divided, has the steps of
+// m. An update moves v by a thousandth, less than half a step of its code, and would be lost in
+// rounding every time. So codes are rounded up or down by chance, in proportion to where the value
+// lies: right on average. Chance is a function of element and update: the same bits on every run.
 
 #include <cmath>
 #include <cstdint>
@@ -38,8 +38,8 @@ COSMOS_HOST_DEVICE inline float inverse_scale(float scale) {
   return scale > 0 ? 1 / scale : 0;
 }
 
-// Encoding rounds to the code below or above; `chance` in [0, 1) is held against where x lies between
-// their values: 0.5 rounds to nearest, a uniform number right on average.
+// Encoding rounds to the code below or above; `chance` in [0, 1) is held against where x lies
+// between their values: 0.5 rounds to nearest, a uniform number right on average.
 
 COSMOS_HOST_DEVICE inline int8_t encode_first(float m, float inverse, float chance) {
   const float x = fabsf(m) * inverse * (127.f * 127.f);  // c² of the code c

@@ -38,16 +38,21 @@ Json merge_rows(const std::vector<Json>& rows) {
   return merged;
 }
 
-DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config)
-    : world_(std::move(world)), config_(config) {
-  const int64_t ranks = this->ranks(), replica = config.replica;
+int64_t shard_ranks(const ParallelConfig& config, int64_t ranks) {
+  const int64_t replica = config.replica;
   const int64_t shard = config.shard > 0 ? config.shard : std::max<int64_t>(1, ranks / replica);
   require(shard * replica == ranks, "trainer.parallel: shard ", shard, " x replica ", replica,
           " is ", shard * replica, " ranks, but there are ", ranks,
           ranks == 1 ? " (start more with --nproc N, torchrun, srun or mpirun)" : "");
-  if (world_ && ranks > 1)
+  return shard;
+}
+
+DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config)
+    : world_(std::move(world)), config_(config) {
+  const int64_t shard = shard_ranks(config, ranks());
+  if (world_ && ranks() > 1)
     mesh_ = std::make_unique<Mesh>(world_, std::vector<std::pair<std::string, int64_t>>{
-                                               {"replica", replica}, {"shard", shard}});
+                                               {"replica", config.replica}, {"shard", shard}});
 }
 
 std::shared_ptr<modules::BlockRunner> DataParallel::shard(

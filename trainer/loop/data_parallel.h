@@ -12,6 +12,10 @@
 
 namespace cosmos::trainer {
 
+/// Ranks that share one copy of the state: trainer.parallel.shard, or all that the replicas leave.
+/// Throws Error when shard * replica is not `ranks`.
+int64_t shard_ranks(const ParallelConfig& config, int64_t ranks);
+
 class DataParallel {
  public:
   /// `world` null: one process. Throws Error when shard * replica is not the number of ranks.

@@ -1,10 +1,13 @@
 #include "trainer/loop/plan.h"
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <sstream>
 
 #include "modules/core/init.h"
+#include "ops/shard_copy/shard_copy.h"
+#include "trainer/loop/data_parallel.h"
 #include "trainer/report/console.h"
 
 namespace cosmos::trainer {
@@ -17,6 +20,11 @@ double available_memory() {
   while (info >> word)
     if (double kib = 0; word == "MemAvailable:" && info >> kib) return kib * 1024;
   return 0;
+}
+
+/// Bytes of AdamW's moments a parameter; 8-bit codes have two float32 scales a block of 256.
+double moment_bytes(const TrainerConfig& t) {
+  return t.optimizer.moments == "int8" ? 2 + 8. / 256 : 8;
 }
 
 std::vector<std::string> make_advice(const Plan& plan, const TrainerConfig& t) {
@@ -33,37 +41,91 @@ std::vector<std::string> make_advice(const Plan& plan, const TrainerConfig& t) {
               std::to_string(t.micro_batch_size * t.gradient_accumulation),
           plan.activation_bytes * (1 - 1 / static_cast<double>(t.micro_batch_size)));
   if (t.ema.kind != "none") saves("trainer.ema.kind=none", plan.ema_bytes);
+  if (t.optimizer.moments != "int8")
+    saves("trainer.optimizer.moments=int8", 0.75 * plan.optimizer_bytes);
+  if (plan.sum_bytes > 0) saves("trainer.gradient_accumulation=1 on more ranks", plan.sum_bytes);
   const double state =
       plan.gradient_bytes + plan.optimizer_bytes + plan.master_bytes + plan.ema_bytes;
+  if (plan.trained == plan.parameters)
+    saves("twice as many ranks (--nproc, or trainer.parallel.shard)",
+          0.5 * (plan.state_bytes() + plan.ema_bytes));
   if (plan.trained == plan.parameters) saves("LoRA instead of all weights", 0.98 * state);
   return advice;
 }
 
+using Seen = std::set<void*>;
+
+/// One process: everything is here.
+void count_whole(const modules::Model& model, const TrainerConfig& t, Plan& plan) {
+  Seen seen;
+  for (const auto& item : model.named_parameters()) {
+    const Tensor& p = item.value();
+    if (!seen.insert(p.unsafeGetTensorImpl()).second) continue;
+    const bool low = t.precision == "bf16" && !model.keeps_float32(item.key());
+    const auto n = static_cast<double>(p.numel());
+    plan.weight_bytes += n * (low ? 2 : 4);
+    if (!p.requires_grad()) continue;
+    plan.gradient_bytes += n * (low ? 6 : 4);
+    plan.optimizer_bytes += n * moment_bytes(t);
+    plan.master_bytes += low ? n * 4 : 0;
+    plan.ema_bytes += t.ema.kind == "none" ? 0 : n * 4;
+  }
+}
+
+/// One rank of several: its rows (float32 where trained, one for weight and master), the blocks
+/// that are whole at a time, and what FullyShard hands to collectives.
+void count_shards(const modules::Model& model, const TrainerConfig& t, Plan& plan) {
+  Seen seen;
+  double gathers = 0, largest = 0, all = 0;
+  bool backward = false;  // blocks before the first trained one are gathered for forward alone
+  for (const ShardUnit& unit : shard_units(model)) {
+    double whole = 0;
+    for (const auto& item : unit.block->named_parameters()) {
+      const Tensor& p = item.value();
+      if (!seen.insert(p.unsafeGetTensorImpl()).second) continue;
+      const bool low = t.precision == "bf16" && !model.keeps_float32(unit.name + "." + item.key());
+      const auto rows = static_cast<double>(ops::padded_shard_numel(p.sizes(), plan.shard));
+      const double ranks = static_cast<double>(plan.shard);
+      whole += ranks * rows * (low ? 2 : 4);
+      backward |= p.requires_grad();
+      plan.weight_bytes += rows * (low && !p.requires_grad() ? 2 : 4);
+      if (!p.requires_grad()) continue;
+      plan.gradient_bytes += rows * 4;
+      plan.optimizer_bytes += rows * moment_bytes(t);
+      plan.ema_bytes += t.ema.kind == "none" ? 0 : rows * 4;
+      plan.sum_bytes += t.gradient_accumulation > 1 ? static_cast<double>(p.numel()) * 4 : 0;
+      plan.reduce_traffic += ranks * rows * 4;
+    }
+    gathers += whole * (backward && t.parallel.reshard_after_forward ? 2 : 1);
+    largest = std::max(largest, whole);
+    all += whole;
+  }
+  plan.gather_traffic = gathers * static_cast<double>(t.gradient_accumulation);
+  // A block as it came and as parameters, and the next one on its way.
+  plan.gathered_bytes = t.parallel.reshard_after_forward ? 3 * largest : all + largest;
+}
+
 }  // namespace
 
-Plan make_plan(const Config& config, Recipe& recipe) {
+Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   const TrainerConfig& t = config.trainer;
   const bool bf16 = t.precision == "bf16";
   Plan plan;
+  plan.replica = t.parallel.replica;
+  plan.shard = shard_ranks(t.parallel, ranks);
   {
     const modules::SkipInit untouched;
     const auto model = recipe.model_for_plan();
-    std::set<void*> seen;
-    for (const auto& item : model->named_parameters()) {
-      const Tensor& p = item.value();
+    Seen seen;
+    for (const Tensor& p : model->parameters()) {
       if (!seen.insert(p.unsafeGetTensorImpl()).second) continue;
-      const bool low = bf16 && !model->keeps_float32(item.key());
-      const auto n = static_cast<double>(p.numel());
       plan.parameters += p.numel();
-      plan.weight_bytes += n * (low ? 2 : 4);
-      if (!p.requires_grad()) continue;
-      plan.trained += p.numel();
-      plan.gradient_bytes += n * (low ? 6 : 4);
-      // Codes of a byte, and two float32 scales a block of 256.
-      plan.optimizer_bytes += t.optimizer.moments == "int8" ? n * (2 + 8. / 256) : n * 8;
-      plan.master_bytes += low ? n * 4 : 0;
-      plan.ema_bytes += t.ema.kind == "none" ? 0 : n * 4;
+      plan.trained += p.requires_grad() ? p.numel() : 0;
     }
+    if (plan.shard * plan.replica > 1)
+      count_shards(*model, t, plan);
+    else
+      count_whole(*model, t, plan);
   }
   const auto micro = static_cast<double>(t.micro_batch_size);
   const int64_t element_bytes = bf16 ? 2 : 4;
@@ -92,16 +154,28 @@ std::string format_plan(const Plan& plan, const Config& config) {
   line("trained", format_count(plan.trained));
   line("FLOPs per step",
        known(plan.flops_per_step, format_number(plan.flops_per_step * 1e-12) + " T"));
-  line("weights (" + config.trainer.precision + ")", format_bytes(plan.weight_bytes));
+  const bool sharded = plan.shard * plan.replica > 1;
+  if (sharded)
+    line("ranks", std::to_string(plan.shard * plan.replica) + ": " + std::to_string(plan.replica) +
+                      " x " + std::to_string(plan.shard) + " shards; bytes of one:");
+  const bool wider = sharded && config.trainer.precision == "bf16";
+  line("weights (" + config.trainer.precision + (wider ? ", trained ones fp32)" : ")"),
+       format_bytes(plan.weight_bytes));
   line("gradients", format_bytes(plan.gradient_bytes));
   line("AdamW moments (" + config.trainer.optimizer.moments + ")",
        format_bytes(plan.optimizer_bytes));
-  line("master weights (fp32)", format_bytes(plan.master_bytes));
+  if (!sharded) line("master weights (fp32)", format_bytes(plan.master_bytes));
   line("averaged weights (fp32)", format_bytes(plan.ema_bytes));
+  if (sharded) {
+    line("sums over micro-batches (fp32)", format_bytes(plan.sum_bytes));
+    line("blocks gathered at a time", format_bytes(plan.gathered_bytes));
+  }
   line("activations of a micro-batch",
        known(plan.activation_bytes, format_bytes(plan.activation_bytes)));
   line("predicted peak, at least", format_bytes(plan.total_bytes()));
-  line("communication per step", "none (one process)");
+  line("communication per step", sharded ? format_bytes(plan.gather_traffic) + " gathered, " +
+                                               format_bytes(plan.reduce_traffic) + " reduced"
+                                         : "none (one process)");
   if (plan.available_bytes > 0) {
     const bool fits = plan.total_bytes() <= plan.available_bytes;
     line("free memory here",

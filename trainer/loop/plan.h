@@ -11,13 +11,19 @@
 
 namespace cosmos::trainer {
 
+/// Bytes are of one rank, the one with the largest shards.
 struct Plan {
   int64_t parameters = 0;
   int64_t trained = 0;
+  int64_t shard = 1, replica = 1;   ///< ranks that share one copy of the state; copies
   double flops_per_step = 0;        ///< 0: the recipe does not say
   double activation_bytes = 0;      ///< of one micro-batch; 0: the recipe does not say
-  double weight_bytes = 0;          ///< the model in its precision
+  double weight_bytes = 0;          ///< the model in its precision; a sharded one in float32
   double gradient_bytes = 0;        ///< as the model's precision, plus float32 sums under bf16
+  double sum_bytes = 0;             ///< sharded: whole gradients kept over micro-batches, float32
+  double gathered_bytes = 0;        ///< sharded: blocks that are whole at a time
+  double gather_traffic = 0;        ///< bytes of all-gathers in a step, all ranks' parts
+  double reduce_traffic = 0;        ///< bytes of reduce-scatters in a step
   double optimizer_bytes = 0;       ///< AdamW's two moments, float32
   double master_bytes = 0;          ///< float32 copies under bf16
   double ema_bytes = 0;             ///< float32 averages
@@ -25,13 +31,17 @@ struct Plan {
   std::vector<std::string> advice;  ///< what to change when it does not fit
 
   double total_bytes() const {
-    return activation_bytes + weight_bytes + gradient_bytes + optimizer_bytes + master_bytes +
-           ema_bytes;
+    return activation_bytes + state_bytes() + ema_bytes + sum_bytes + gathered_bytes;
+  }
+  /// Parameters, gradients and what the optimiser keeps.
+  double state_bytes() const {
+    return weight_bytes + gradient_bytes + optimizer_bytes + master_bytes;
   }
 };
 
 /// Counts on the model's shape (Recipe::model_for_plan); weights are neither read nor initialised.
-Plan make_plan(const Config& config, Recipe& recipe);
+/// `ranks` as DataParallel has them: trainer.parallel says how they share the model.
+Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks = 1);
 
 /// The plan as a table of text.
 std::string format_plan(const Plan& plan, const Config& config);

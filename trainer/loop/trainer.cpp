@@ -105,6 +105,7 @@ Trainer::StepResult Trainer::train_step() {
   result.lr = config_.trainer.optimizer.lr *
               lr_factor(config_.trainer.schedule, config_.trainer.steps, step_);
   const Tensor loss = parallel_.mean(accumulate(batches, result));
+  count_bytes(result.row);
   const Tensor norm = optimizer_step(result.lr, loss);
   result.loss = loss.item<double>();
   result.grad_norm = norm.item<double>();
@@ -141,6 +142,17 @@ void Trainer::backward(const Tensor& loss, bool last) {
   loss.backward();
   if (sharded) sharded->finish_backward();
   optimizer_->collect_gradients();
+}
+
+/// What this rank holds when an update begins, and what its step moved.
+void Trainer::count_bytes(Json& row) {
+  const FullyShard* sharded = parallel_.sharded();
+  if (!sharded) return;
+  row["resident_bytes"] = sharded->resident_bytes() + optimizer_->moment_bytes();
+  const ShardTraffic now = sharded->traffic();
+  row["gathered_bytes"] = now.gathered - traffic_.gathered;
+  row["reduced_bytes"] = now.reduced - traffic_.reduced;
+  traffic_ = now;
 }
 
 int64_t Trainer::samples_per_step() const {

@@ -69,6 +69,7 @@ class Trainer {
   StepResult train_step();
   Tensor accumulate(const std::vector<Batch>& batches, StepResult& result);
   void backward(const Tensor& loss, bool last);
+  void count_bytes(Json& row);
   Tensor optimizer_step(double lr, const Tensor& loss);
   void check_finite(const StepResult& result, const std::vector<Batch>& batches) const;
   void log(const StepResult& result);
@@ -100,6 +101,7 @@ class Trainer {
   int64_t saved_step_ = -1;
   int64_t first_step_ = 0;  ///< where this process began
   double smooth_seconds_ = 0;
+  ShardTraffic traffic_;  ///< up to the last step
   std::size_t failures_reported_ = 0;
   Facts facts_;  ///< for report.html
 };

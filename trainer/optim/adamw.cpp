@@ -111,6 +111,15 @@ void AdamW::publish() {
     if (!slot.master.is_same(slot.param)) slot.param.copy_(slot.master);
 }
 
+int64_t AdamW::moment_bytes() const {
+  std::size_t bytes = 0;
+  for (const Slot& slot : slots_)
+    for (const Tensor* x :
+         {&slot.exp_avg, &slot.exp_avg_sq, &slot.exp_avg_scale, &slot.exp_avg_sq_scale})
+      bytes += x->defined() ? x->nbytes() : 0;
+  return static_cast<int64_t>(bytes);
+}
+
 NamedTensors AdamW::masters() const {
   NamedTensors all;
   for (const Slot& slot : slots_) all.emplace_back(slot.name, slot.master);

@@ -42,6 +42,9 @@ class AdamW {
   /// others, for the norm of the whole gradient.
   void set_sum_over_shards(std::function<Tensor(Tensor)> sum) { sum_over_shards_ = std::move(sum); }
 
+  /// Bytes of the moments.
+  int64_t moment_bytes() const;
+
   /// What the optimiser updates: the parameter itself, or its float32 master.
   NamedTensors masters() const;
   /// Copies masters into the model's parameters where they differ.

@@ -44,17 +44,23 @@ bool is_container(const torch::nn::Module& module) {
 
 }  // namespace
 
-FullyShard::FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
-                       std::shared_ptr<modules::BlockRunner> inner)
-    : mesh_(mesh), options_(options), inner_(std::move(inner)) {
+std::vector<ShardUnit> shard_units(const torch::nn::Module& model) {
+  std::vector<ShardUnit> units;
   for (const auto& child : model.named_children()) {
     if (!is_container(*child.value())) {
-      add_unit(child.key(), *child.value());
+      units.push_back({child.key(), child.value()});
       continue;
     }
     for (const auto& block : child.value()->named_children())
-      add_unit(child.key() + "." + block.key(), *block.value());
+      units.push_back({child.key() + "." + block.key(), block.value()});
   }
+  return units;
+}
+
+FullyShard::FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
+                       std::shared_ptr<modules::BlockRunner> inner)
+    : mesh_(mesh), options_(options), inner_(std::move(inner)) {
+  for (const ShardUnit& unit : shard_units(model)) add_unit(unit.name, *unit.block);
   for (const auto& item : model.named_parameters())
     require(by_name_.count(item.key()) > 0, "cannot shard ", model.class_name(), ": parameter ",
             item.key(), " is in none of its blocks");

@@ -26,10 +26,17 @@ struct ShardOptions {
   bool reshard_after_forward = true;
 };
 
+/// What is gathered together: the children of the model, or of a container in it (a module without
+/// parameters of its own and with numbered children), with their paths.
+struct ShardUnit {
+  std::string name;
+  std::shared_ptr<torch::nn::Module> block;
+};
+std::vector<ShardUnit> shard_units(const torch::nn::Module& model);
+
 class FullyShard : public modules::BlockRunner, public std::enable_shared_from_this<FullyShard> {
  public:
-  /// Shards the model in place. A block is a child of the model, or of a container in it (a module
-  /// without parameters of its own and numbered children). `inner` runs the blocks' computation
+  /// Shards the model in place; its blocks are shard_units(). `inner` runs their computation
   /// (activation checkpointing), null for a plain call. Weights must be the same on all ranks.
   FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
              std::shared_ptr<modules::BlockRunner> inner);

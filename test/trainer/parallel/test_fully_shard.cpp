@@ -7,10 +7,16 @@
 #include "modules/hub/json_file.h"
 #include "modules/hub/safetensors.h"
 #include "modules/hub/weight_folder.h"
+#include "modules/registry.h"
+#include "test/support/latent_clips.h"
 #include "test/support/program.h"
 #include "test/support/temp_folder.h"
+#include "trainer/config/config.h"
+#include "trainer/loop/plan.h"
+#include "trainer/recipes/builtin.h"
 
 using namespace cosmos;
+using namespace cosmos::trainer;
 using cosmos::test::TempFolder;
 namespace fs = std::filesystem;
 
@@ -190,4 +196,38 @@ TEST_CASE("ranks with 8-bit moments go on from a checkpoint bit by bit", "[paral
   const Outcome resumed = runs.run("two", 2, how);
   for (const auto& [name, weight] : through.weights)
     CHECK(torch::equal(weight, resumed.weights.at(name)));
+}
+
+TEST_CASE("what ranks hold and move is what the plan says", "[parallel]") {
+  modules::register_builtin_models();
+  register_builtin_recipes();
+  test::register_latent_clips();
+  const auto [ranks, trainer, recipe] = GENERATE(table<int, Json, Json>({
+      {2, {{"gradient_accumulation", 2}}, Json::object()},
+      {4, {{"gradient_accumulation", 1}}, Json::object()},
+      {4, {{"gradient_accumulation", 1}, {"parallel", {{"replica", 2}}}}, Json::object()},
+      {2, {{"precision", "bf16"}, {"gradient_accumulation", 2}}, Json::object()},
+      {2, {{"gradient_accumulation", 2}, {"optimizer", {{"moments", "int8"}}}}, Json::object()},
+      {2,
+       {{"gradient_accumulation", 2}, {"parallel", {{"reshard_after_forward", false}}}},
+       Json::object()},
+      {2, {{"gradient_accumulation", 2}}, {{"lora", {{"rank", 3}}}}},
+  }));
+  Json how = {{"precision", "fp32"}};
+  how.update(trainer);
+  INFO(ranks << " ranks, " << how.dump() << recipe.dump());
+  Runs runs;
+  runs.run("run", ranks, how, recipe);
+  const Config config = load_config(runs.dir("run").string() + ".json", {});
+  const Plan plan = make_plan(config, *make_recipe(config.recipe, "recipe"), ranks);
+  std::ifstream metrics(runs.dir("run") / "metrics.jsonl");
+  for (std::string line; std::getline(metrics, line);) {
+    const Json row = Json::parse(line);
+    INFO("step " << row.at("step"));
+    // A block's last scale is of fewer than 256 elements: up to two numbers a parameter more.
+    const double rest = how.contains("optimizer") ? 8.0 * 60 : 0;
+    CHECK(std::abs(row.at("resident_bytes").get<double>() - plan.state_bytes()) <= rest);
+    CHECK(row.at("gathered_bytes").get<double>() == plan.gather_traffic);
+    CHECK(row.at("reduced_bytes").get<double>() == plan.reduce_traffic);
+  }
 }
