@@ -99,13 +99,14 @@ std::vector<BaseTensor> base_tensors(const Model& model) {
   return found;
 }
 
-void load_weights(Model& model, const TensorMap& tensors, const std::string& where) {
+void load_weights(Model& model, const TensorMap& tensors, const std::string& where,
+                  const TakeTensor& take) {
   const std::vector<BaseTensor> wanted = base_tensors(model);
   check_fit(model, wanted, tensors, where);
   torch::NoGradGuard no_grad;
   for (const auto& entry : wanted) {
-    Tensor target = entry.tensor;
-    target.copy_(tensors.at(*present_key(entry.keys, tensors)));
+    const Tensor& tensor = tensors.at(*present_key(entry.keys, tensors));
+    take ? take(entry, tensor) : void(Tensor(entry.tensor).copy_(tensor));
   }
 }
 

@@ -3,6 +3,7 @@
 // Weights in and out of a Model, strictly: every key of the file has a place and every place a key.
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,10 +23,15 @@ struct BaseTensor {
 /// part of the base. A tensor whose file_key is "" is not kept in files and left out.
 std::vector<BaseTensor> base_tensors(const Model& model);
 
+/// Takes a tensor of a file into its place in the model.
+using TakeTensor = std::function<void(const BaseTensor& place, const Tensor& tensor)>;
+
 /// Copies `tensors` into the model, which keeps its dtypes and devices. `where` names the source in
 /// messages. When anything does not fit, throws one Error that lists missing keys, unexpected keys
-/// and shapes that differ, and the model is unchanged.
-void load_weights(Model& model, const TensorMap& tensors, const std::string& where);
+/// and shapes that differ, and the model is unchanged. `take` in place of a copy: for a model that
+/// holds only a part of each tensor.
+void load_weights(Model& model, const TensorMap& tensors, const std::string& where,
+                  const TakeTensor& take = {});
 
 /// Converts parameters and buffers in place; floating ones only, and those that keeps_float32()
 /// names stay float32. Optimisers that hold the parameters go on holding them.

@@ -65,40 +65,74 @@ void for_each_kind(const TensorMap& optimizer, Fn fn) {
   for (const auto& [kind, tensors] : kinds) fn(kind, tensors);
 }
 
-void copy_rows(const FullyShard& sharded, const TensorMap& whole, const TensorMap& shards) {
-  const torch::NoGradGuard no_grad;
-  for (const auto& [name, rows] : sharded.local(whole)) shards.at(name).copy_(rows);
+// A tensor's shape without its bytes: what a file is held against.
+Tensor shape_alone(const Tensor& x) {
+  return torch::empty(x.sizes(), x.options().device(torch::kMeta).requires_grad(false));
+}
+
+void load_parameters(const fs::path& file, const TrainState& state, bool whole_model) {
+  const FullyShard* sharded = state.sharded;
+  const auto take_rows = [&](const std::string& name, const Tensor& whole) {
+    const torch::NoGradGuard no_grad;
+    sharded->shard(name).copy_(sharded->rows_of(whole));
+  };
+  if (!whole_model) {
+    copy_tensors(modules::load_safetensors(file), trainable_map(state.model), file.string(),
+                 sharded ? TakeNamed(take_rows) : TakeNamed());
+    return;
+  }
+  const auto take = [&](const modules::BaseTensor& place, const Tensor& whole) {
+    for (const std::string& name : place.names)
+      if (sharded->shard(name).defined()) return take_rows(name, whole);
+    Tensor(place.tensor).copy_(whole);  // a buffer
+  };
+  modules::load_weights(state.model, modules::WeightFolder(file).tensors(), file.string(),
+                        sharded ? modules::TakeTensor(take) : modules::TakeTensor());
 }
 
 void load_optimizer(const fs::path& file, const TrainState& state) {
   const TensorMap loaded = modules::load_safetensors(file);
   if (!state.sharded) return state.optimizer.load_state(loaded, file.string());
-  const TensorMap whole = gather_tensors(state).optimizer, shards = optimizer_state(state);
-  copy_tensors(loaded, whole, file.string());
-  for (const auto& [key, tensor] : whole)
-    if (split_key(key).first == "step") shards.at(key).copy_(tensor);
-  for_each_kind(shards, [&](const std::string& kind, const TensorMap& mine) {
-    TensorMap all;
-    for (const auto& [name, shard] : mine) all[name] = whole.at(kind + "." + name);
-    copy_rows(*state.sharded, all, mine);
+  const TensorMap mine = optimizer_state(state);
+  const auto parameters = state.model.named_parameters();
+  TensorMap wanted;
+  for (const auto& [key, tensor] : mine) {
+    const auto [kind, name] = split_key(key);
+    wanted[key] = shape_alone(kind == "step" ? tensor : parameters[name]);
+  }
+  copy_tensors(loaded, wanted, file.string(), [&](const std::string& key, const Tensor& whole) {
+    Tensor(mine.at(key))
+        .copy_(split_key(key).first == "step" ? whole : state.sharded->rows_of(whole));
   });
-  TensorMap own;
-  for (const auto& [key, ignored] : state.optimizer.state()) own[key] = shards.at(key);
+  TensorMap own;  // of the optimiser; the rest are the shards themselves
+  for (const auto& [key, ignored] : state.optimizer.state()) own[key] = mine.at(key);
   state.optimizer.load_state(own, file.string());
 }
 
 void load_averages(const fs::path& dir, const TrainState& state, bool whole_model) {
   const fs::path file = dir / (whole_model ? "ema" : "ema.safetensors");
   if (!fs::exists(file)) return state.ema->restart();  // switched on since: start from the weights
-  const TensorMap whole = gather_tensors(state).averages;
-  if (whole_model) {
-    // The folder is complete: what is not averaged (buffers) is compared by name and copied along.
-    copy_tensors(modules::WeightFolder(file).tensors(), averaged_tensors(state.model, whole),
-                 file.string());
-  } else {
-    copy_tensors(modules::load_safetensors(file), whole, file.string());
+  const TensorMap& averages = state.ema->averages();
+  const auto parameters = state.model.named_parameters();
+  // The folder is complete: what is not averaged (buffers) is compared by name and copied along.
+  TensorMap wanted = whole_model ? modules::file_tensors(state.model) : TensorMap();
+  std::map<std::string, std::string> name_of;  // file key -> parameter
+  for (const auto& [name, average] : averages) {
+    const std::string key = whole_model ? state.model.file_key(name) : name;
+    name_of[key] = name;
+    wanted[key] = shape_alone(parameters[name]);
   }
-  if (state.sharded) copy_rows(*state.sharded, whole, state.ema->averages());
+  const auto take = [&](const std::string& key, const Tensor& whole) {
+    const auto found = name_of.find(key);
+    if (found == name_of.end())
+      Tensor(wanted.at(key)).copy_(whole);
+    else
+      Tensor(averages.at(found->second))
+          .copy_(state.sharded ? state.sharded->rows_of(whole) : whole);
+  };
+  copy_tensors(
+      whole_model ? modules::WeightFolder(file).tensors() : modules::load_safetensors(file), wanted,
+      file.string(), take);
 }
 
 }  // namespace
@@ -131,18 +165,12 @@ void save_state(const fs::path& dir, const TrainState& state, const WholeTensors
 }
 
 void load_state(const fs::path& dir, const TrainState& state) {
-  const FullyShard::Whole guard(state.sharded);
   const bool whole = whole_model_trains(state.model);
   const fs::path weights = dir / (whole ? "model" : "trainable.safetensors");
   require(fs::exists(weights), weights.string(), ": missing; the checkpoint was trained ",
           whole ? "with part of the model frozen, this run trains all of it"
                 : "as a whole, this run freezes part of the model");
-  if (whole) {
-    modules::load_weights(state.model, modules::WeightFolder(weights).tensors(), weights.string());
-  } else {
-    copy_tensors(modules::load_safetensors(weights), trainable_map(state.model), weights.string());
-  }
-  if (state.sharded) state.sharded->copy_to_shards();
+  load_parameters(weights, state, whole);
   load_optimizer(dir / "optimizer.safetensors", state);
   if (state.ema) load_averages(dir, state, whole);
 }

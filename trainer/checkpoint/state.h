@@ -36,8 +36,8 @@ WholeTensors gather_tensors(const TrainState& state);
 void save_state(const std::filesystem::path& dir, const TrainState& state,
                 const WholeTensors& tensors);
 
-/// Every rank calls it. Throws Error, before it changes anything in the tensors concerned, when
-/// names or shapes differ.
+/// Every rank calls it, and reads its rows of each file and no others. Throws Error, before it
+/// changes anything in the tensors concerned, when names or shapes differ.
 void load_state(const std::filesystem::path& dir, const TrainState& state);
 
 }  // namespace cosmos::trainer

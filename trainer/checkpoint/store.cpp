@@ -148,7 +148,7 @@ void CheckpointStore::remove_temporaries() const {
   for (const fs::path& path : stale) fs::remove_all(path);
 }
 
-Json verify_checkpoint(const fs::path& checkpoint) {
+Json read_manifest(const fs::path& checkpoint) {
   require(fs::is_directory(checkpoint), checkpoint.string(), ": no such checkpoint folder");
   const fs::path manifest_path = checkpoint / kManifest;
   require(fs::exists(manifest_path), checkpoint.string(), ": not a checkpoint (no ", kManifest,
@@ -160,6 +160,12 @@ Json verify_checkpoint(const fs::path& checkpoint) {
   require(manifest.contains("step") && manifest["step"].is_number_integer(), where,
           ": step is missing");
   require(manifest.contains("files") && manifest["files"].is_object(), where, ": files is missing");
+  return manifest;
+}
+
+Json verify_checkpoint(const fs::path& checkpoint) {
+  const Json manifest = read_manifest(checkpoint);
+  const std::string where = (checkpoint / kManifest).string();
   for (const auto& [name, entry] : manifest["files"].items()) {
     const fs::path file = checkpoint / name;
     require(name.find("..") == std::string::npos && name.front() != '/', where, ": ", name,

@@ -48,6 +48,9 @@ class CheckpointStore {
   int64_t keep_;
 };
 
+/// The manifest of a checkpoint. Throws Error when there is none, or not of this format.
+Json read_manifest(const std::filesystem::path& checkpoint);
+
 /// Checks every file of a checkpoint against its manifest, and returns the manifest. Throws Error
 /// naming the first file that is missing or damaged.
 Json verify_checkpoint(const std::filesystem::path& checkpoint);

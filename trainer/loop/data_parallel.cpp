@@ -93,19 +93,20 @@ Json DataParallel::merge(const Json& row) const {
   return merge_rows(rows);
 }
 
-void DataParallel::on_first(const std::function<void()>& fn) const {
+std::string DataParallel::from_first(const std::function<std::string()>& fn) const {
   if (!mesh_) return fn();
-  std::string error;
+  std::string answer;  // '+' and the text, or '-' and the error
   std::exception_ptr thrown;
   if (first()) try {
-      fn();
+      answer = "+" + fn();
     } catch (const std::exception& e) {
-      error = e.what();
+      answer = std::string("-") + e.what();
       thrown = std::current_exception();
     }
-  const std::vector<std::string> errors = world_->all_gather_text(error);
+  answer = world_->all_gather_text(answer)[0];
   if (thrown) std::rethrow_exception(thrown);
-  require(errors[0].empty(), errors[0]);
+  require(answer[0] == '+', answer.substr(1));
+  return answer.substr(1);
 }
 
 }  // namespace cosmos::trainer

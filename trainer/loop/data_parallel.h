@@ -40,8 +40,12 @@ class DataParallel {
   bool any(bool here) const;
   /// Metrics of all ranks: means of numbers, {"mean", "n"} weighted by n, the rest as on rank 0.
   Json merge(const Json& row) const;
-  /// Runs `fn` on the first rank while the others wait. Throws what it threw on all of them.
-  void on_first(const std::function<void()>& fn) const;
+  /// Runs `fn` on the first rank while the others wait, and returns its text on all of them. Throws
+  /// what it threw on all of them.
+  std::string from_first(const std::function<std::string()>& fn) const;
+  void on_first(const std::function<void()>& fn) const {
+    from_first([&] { return fn(), ""; });
+  }
 
  private:
   std::shared_ptr<Group> world_;

@@ -45,7 +45,10 @@ fs::path Trainer::checkpoint_to_resume() {
             ": holds checkpoints of an earlier run; name another run.dir, or resume it");
     return {};
   }
-  if (options_.resume != "auto") return options_.resume;
+  if (options_.resume != "auto") {
+    verify_checkpoint(options_.resume);
+    return options_.resume;
+  }
   const auto newest = checkpoints_.newest(report);
   require(newest || checkpoints_.steps().empty(), folder_.dir().string(),
           ": no checkpoint is intact; start again in another run.dir");
@@ -54,9 +57,10 @@ fs::path Trainer::checkpoint_to_resume() {
 
 void Trainer::start() {
   const Json config = full_config();
-  const fs::path from = checkpoint_to_resume();
+  // Looked for and verified once, not by every rank.
+  const fs::path from = parallel_.from_first([&] { return checkpoint_to_resume().string(); });
   if (!from.empty()) {
-    const Json manifest = verify_checkpoint(from);
+    const Json manifest = read_manifest(from);
     load_state(from, state());
     step_ = manifest.at("step").get<int64_t>();
     const bool own =

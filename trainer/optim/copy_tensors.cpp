@@ -23,7 +23,8 @@ class Names {
 
 }  // namespace
 
-void copy_tensors(const TensorMap& from, const TensorMap& to, const std::string& where) {
+void copy_tensors(const TensorMap& from, const TensorMap& to, const std::string& where,
+                  const TakeNamed& take) {
   Names missing, unexpected, reshaped;
   for (const auto& [name, target] : to) {
     auto found = from.find(name);
@@ -44,7 +45,8 @@ void copy_tensors(const TensorMap& from, const TensorMap& to, const std::string&
   require(problems.str().empty(), where, ": does not fit this run", problems.str());
 
   torch::NoGradGuard no_grad;
-  for (const auto& [name, target] : to) Tensor(target).copy_(from.at(name));
+  for (const auto& [name, target] : to)
+    take ? take(name, from.at(name)) : void(Tensor(target).copy_(from.at(name)));
 }
 
 }  // namespace cosmos::trainer

@@ -231,17 +231,14 @@ TensorMap FullyShard::gather(const TensorMap& shards) const {
   return whole;
 }
 
-TensorMap FullyShard::local(const TensorMap& whole) const {
+Tensor FullyShard::rows_of(const Tensor& whole) const {
   const Group& group = mesh_.axis("shard");
-  TensorMap shards;
-  for (const auto& [name, tensor] : whole)
-    shards[name] = shard_of(tensor, group.rank(), group.size());
-  return shards;
+  return shard_of(whole, group.rank(), group.size());
 }
 
-void FullyShard::copy_to_shards() {
-  for (const auto& unit : units_)
-    for (const auto& bucket : unit->buckets) bucket->copy_to_shards();
+Tensor FullyShard::shard(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? Tensor() : found->second->shard;
 }
 
 FullyShard::Whole::Whole(FullyShard* sharded) : sharded_(sharded) {

@@ -56,8 +56,10 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   /// The whole tensors of which `shards` are this rank's rows, by parameter name (Adam moments,
   /// averages, weights). Every rank calls it with the same names.
   TensorMap gather(const TensorMap& shards) const;
-  /// This rank's rows of whole tensors, by parameter name.
-  TensorMap local(const TensorMap& whole) const;
+  /// This rank's rows of a whole tensor, a view.
+  Tensor rows_of(const Tensor& whole) const;
+  /// What this rank holds of a parameter, trained or frozen; undefined when it is no parameter.
+  Tensor shard(const std::string& name) const;
 
   /// While one lives, the model's parameters are whole. Every rank makes one at the same time.
   class Whole {
@@ -70,9 +72,6 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
    private:
     FullyShard* sharded_;
   };
-  /// Takes what was changed in whole parameters (a checkpoint that was loaded) into the shards.
-  void copy_to_shards();
-
   const ShardTraffic& traffic() const { return traffic_; }
   /// Bytes of parameters, gradients and kept sums that this rank holds between steps.
   int64_t resident_bytes() const;

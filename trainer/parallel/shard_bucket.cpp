@@ -94,12 +94,6 @@ bool ShardBucket::keeps_gradients() const {
                      [](const Param& p) { return p.sum.defined(); });
 }
 
-void ShardBucket::copy_to_shards() {
-  torch::NoGradGuard no_grad;
-  for (Param& p : params_)
-    p.shard.copy_(shard_of(p.full.detach(), shard_group_->rank(), shard_group_->size()));
-}
-
 void ShardBucket::keep_gradients() {
   torch::NoGradGuard no_grad;
   for (const std::size_t i : trained_) {

@@ -40,8 +40,6 @@ class ShardBucket {
   void reshard();
   /// Forgets a gather that nobody used: the shards are about to change.
   void drop_prefetched();
-  /// Takes what was changed in whole parameters into the shards.
-  void copy_to_shards();
 
   /// Adds the parameters' gradients to the sums over micro-batches; no communication.
   void keep_gradients();

@@ -182,6 +182,13 @@ TEST_CASE("a checkpoint of two ranks goes on with any number of them", "[paralle
     fs::remove_all(runs.dir("two") / "checkpoints" / "step-00000006");
     check_same(runs.run("two", ranks, {{"gradient_accumulation", 4 / ranks}}), one, 1e-9);
   }
+  // Loading gathers nothing: the first step after it moves as much as the others.
+  std::ifstream metrics(runs.dir("two") / "metrics.jsonl");
+  std::vector<Json> gathered;
+  for (std::string line; std::getline(metrics, line);)
+    gathered.push_back(Json::parse(line).at("gathered_bytes"));
+  REQUIRE(gathered.size() == 6);
+  CHECK(gathered[3] == gathered[5]);
 }
 
 TEST_CASE("ranks with 8-bit moments go on from a checkpoint bit by bit", "[parallel]") {
