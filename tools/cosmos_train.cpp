@@ -32,8 +32,10 @@ cxxopts::Options make_options() {
     ("plan", "print parameters, FLOPs and predicted memory, and stop; nothing is run or read")
     ("resume", "auto: continue the run folder; never: refuse one with checkpoints; or a checkpoint",
      cxxopts::value<std::string>()->default_value("auto"))
-    ("nproc", "ranks on this machine, which share the model (trainer.parallel); with --plan: of the plan",
+    ("nproc", "ranks on this machine, which share the model (trainer.parallel); or of --plan",
      cxxopts::value<int>()->default_value("1"))
+    ("max-restarts", "with --nproc: start all ranks again after one died, from the newest checkpoint",
+     cxxopts::value<int>()->default_value("0"))
     ("schema", "print the JSON Schema of config files, and stop")
     ("h,help", "this text")
     ("arguments", "", cxxopts::value<std::vector<std::string>>());
@@ -68,6 +70,18 @@ int train(const Config& config, std::shared_ptr<Recipe> recipe, const std::strin
   return 128 + signal.received();
 }
 
+/// Later starts go on from the newest checkpoint, whatever the first was told.
+Restarts restarts_of(const Config& config, int most, std::vector<std::string> argv) {
+  argv.push_back("--resume=auto");
+  return {.most = most,
+          .progress = [dir = config.run.dir]() -> int64_t {
+            const auto steps =
+                CheckpointStore(std::filesystem::path(dir) / "checkpoints", 0).steps();
+            return steps.empty() ? 0 : steps.back();
+          },
+          .argv = std::move(argv)};
+}
+
 int run(int argc, char** argv) {
   cxxopts::Options options = make_options();
   const cxxopts::ParseResult args = options.parse(argc, argv);
@@ -76,6 +90,8 @@ int run(int argc, char** argv) {
   if (args.count("arguments") == 0) return std::cerr << options.help() << '\n', 2;
   const int nproc = args["nproc"].as<int>();
   require(nproc >= 1, "--nproc: expected 1 or more, got ", nproc);
+  const int max_restarts = args["max-restarts"].as<int>();
+  require(max_restarts >= 0, "--max-restarts: expected 0 or more, got ", max_restarts);
   modules::register_builtin_models();
   register_builtin_recipes();
   auto arguments = args["arguments"].as<std::vector<std::string>>();
@@ -94,7 +110,10 @@ int run(int argc, char** argv) {
     return std::cout << all.dump(2) << '\n', 0;
   }
   const RankEnv env = read_rank_env();
-  if (nproc > 1 && env.world == 1) return spawn_local(nproc, {argv, argv + argc});
+  const bool launched = env.source != RankEnv().source;
+  if (!launched && (nproc > 1 || max_restarts > 0))
+    return spawn_local(nproc, {argv, argv + argc},
+                       {.restarts = restarts_of(config, max_restarts, {argv, argv + argc})});
   return train(config, recipe, args["resume"].as<std::string>(), env);
 }
 

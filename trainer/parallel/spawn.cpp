@@ -171,6 +171,9 @@ class Ranks {
     return code_;
   }
 
+  /// A signal to stop was passed on.
+  bool asked() const { return asked_ != 0; }
+
  private:
   struct Child {
     pid_t pid;
@@ -247,15 +250,53 @@ class Ranks {
   std::optional<Clock::time_point> failed_at_;
 };
 
+/// Whether, and why not, ranks that ended with `code` are started again.
+class RestartRule {
+ public:
+  explicit RestartRule(const Restarts& restarts)
+      : restarts_(restarts), before_(restarts.most > 0 ? restarts.progress() : 0) {}
+
+  bool again(int code, std::ostream& log) {
+    if (restarts_.most == 0) return false;
+    const int64_t now = restarts_.progress();
+    const bool progress = now > before_, killed = code >= 128;
+    if (done_ == restarts_.most) {
+      log << "not restarted: " << done_ << " restarts were allowed (--max-restarts)" << std::endl;
+    } else if (!progress && (!killed || idle_)) {
+      log << "not restarted: no newer checkpoint since the "
+          << (done_ > 0 ? "last restart" : "start") << ", it would fail again" << std::endl;
+    } else {
+      idle_ = !progress;
+      before_ = now;
+      log << "restart " << ++done_ << " of " << restarts_.most << ", from "
+          << (now > 0 ? "step " + std::to_string(now) : "the beginning") << std::endl;
+      return true;
+    }
+    return false;
+  }
+
+ private:
+  const Restarts& restarts_;
+  int64_t before_;
+  int64_t done_ = 0;
+  bool idle_ = false;  ///< the start before the last made no progress
+};
+
 }  // namespace
 
 int spawn_local(int n, const std::vector<std::string>& argv, const SpawnOptions& options) {
   require(n >= 1, "local ranks: expected at least 1, got ", n, "; correct --nproc");
   require(!argv.empty(), "local ranks: expected a command line, got an empty one");
+  const Restarts& restarts = options.restarts;
   StopRequests requests;
-  Ranks ranks(options);
-  ranks.start(n, argv);
-  return ranks.wait(requests);
+  RestartRule rule(restarts);
+  for (bool first = true;; first = false) {
+    Ranks ranks(options);
+    ranks.start(n, first || restarts.argv.empty() ? argv : restarts.argv);
+    const int code = ranks.wait(requests);
+    std::ostream& log = options.log != nullptr ? *options.log : std::cerr;
+    if (code == 0 || ranks.asked() || !rule.again(code, log)) return code;
+  }
 }
 
 }  // namespace cosmos::trainer

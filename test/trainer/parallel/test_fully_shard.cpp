@@ -62,13 +62,19 @@ class Runs {
  public:
   Outcome run(const std::string& name, int ranks, const Json& trainer,
               const Json& recipe = Json::object()) {
-    const fs::path file = folder_ / (name + ".json"), dir = folder_ / name;
-    modules::write_json(file, config_json(trainer, recipe));
-    const auto answer = cosmos::test::run_program(
-        "rank_worker", std::to_string(ranks) + " " + file.string() + " run.dir=" + dir.string());
+    const auto answer = start(name, ranks, trainer, recipe);
     INFO(answer.text);
     REQUIRE(answer.code == 0);
-    return read(dir);
+    return read(dir(name));
+  }
+  /// `before`: shell commands.
+  cosmos::test::Answer start(const std::string& name, int ranks, const Json& trainer,
+                             const Json& recipe, const std::string& before = "") {
+    const fs::path file = folder_ / (name + ".json");
+    modules::write_json(file, config_json(trainer, recipe));
+    return cosmos::test::run_program(
+        "rank_worker",
+        std::to_string(ranks) + " " + file.string() + " run.dir=" + dir(name).string(), before);
   }
   fs::path dir(const std::string& name) const { return folder_ / name; }
 
@@ -237,4 +243,36 @@ TEST_CASE("what ranks hold and move is what the plan says", "[parallel]") {
     CHECK(row.at("gathered_bytes").get<double>() == plan.gather_traffic);
     CHECK(row.at("reduced_bytes").get<double>() == plan.reduce_traffic);
   }
+}
+
+TEST_CASE("after a rank was killed all start again, and end with the same bits", "[parallel]") {
+  Runs runs;
+  const Json how = {{"precision", "fp32"}, {"gradient_accumulation", 2}, {"save_every", 2}};
+  const Outcome undisturbed = runs.run("undisturbed", 2, how);
+  const int victim = GENERATE(0, 1);
+  const std::string mark = (runs.dir("mark")).string();
+  const auto answer = runs.start("killed", 2, how, Json::object(),
+                                 "export COSMOS_TEST_RESTARTS=2 COSMOS_TEST_KILL='" +
+                                     std::to_string(victim) + " 3 " + mark + "'");
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  CHECK_THAT(answer.text, Catch::Contains("rank " + std::to_string(victim)) &&
+                              Catch::Contains("killed by signal 9") &&
+                              Catch::Contains("restart 1 of 2, from step 2"));
+  const Outcome outcome = Runs::read(runs.dir("killed"));
+  CHECK(outcome.losses == undisturbed.losses);
+  for (const auto& [name, weight] : undisturbed.weights)
+    CHECK(torch::equal(weight, outcome.weights.at(name)));
+}
+
+TEST_CASE("ranks that die without getting on are not started for ever", "[parallel]") {
+  Runs runs;
+  const auto answer =
+      runs.start("doomed", 2, {{"precision", "fp32"}, {"gradient_accumulation", 2}}, Json::object(),
+                 "export COSMOS_TEST_RESTARTS=9 COSMOS_TEST_KILL='1 1 never'");
+  INFO(answer.text);
+  CHECK(answer.code == 137);
+  CHECK_THAT(answer.text, Catch::Contains("restart 1 of 9, from the beginning") &&
+                              Catch::Contains("not restarted: no newer checkpoint") &&
+                              !Catch::Contains("restart 2"));
 }

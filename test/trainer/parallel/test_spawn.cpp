@@ -87,4 +87,10 @@ TEST_CASE("what cannot be started is an error", "[spawn]") {
   std::ostringstream log;
   CHECK(spawn_local(1, {"x"}, {.program = "/nonexistent", .log = &log}) == 127);
   CHECK_THAT(log.str(), Contains("/nonexistent could not be run"));
+  const auto nothing = [] { return int64_t{0}; };
+  CHECK(spawn_local(
+            1, {"false"},
+            {.restarts = {.most = 3, .progress = nothing}, .program = "/bin/false", .log = &log}) ==
+        1);
+  CHECK_THAT(log.str(), Contains("it would fail again") && !Contains("restart 1 of"));
 }
