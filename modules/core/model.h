@@ -10,6 +10,7 @@
 
 #include "modules/core/run_block.h"
 #include "modules/core/tensor.h"
+#include "modules/core/token_plan.h"
 
 namespace cosmos {
 using Json = nlohmann::json;
@@ -40,15 +41,22 @@ class Model : public torch::nn::Module {
 
   /// Installed by the trainer; null means plain calls.
   void set_block_runner(std::shared_ptr<BlockRunner> runner) { block_runner_ = std::move(runner); }
+  /// Installed by the trainer; by default this process holds all tokens. Models that do not split
+  /// theirs (splits_tokens()) ignore it.
+  void set_token_plan(std::shared_ptr<const TokenPlan> plan) { token_plan_ = std::move(plan); }
+  /// Whether the model scatters, gathers and attends through its token plan.
+  virtual bool splits_tokens() const { return false; }
 
  protected:
   Tensors run_block(const std::string& name, torch::nn::Module& block, const Tensors& inputs,
                     const BlockFn& fn) {
     return block_runner_ ? block_runner_->run(name, block, inputs, fn) : fn(inputs);
   }
+  const std::shared_ptr<const TokenPlan>& tokens() const { return token_plan_; }
 
  private:
   std::shared_ptr<BlockRunner> block_runner_;
+  std::shared_ptr<const TokenPlan> token_plan_ = std::make_shared<TokenPlan>();
 };
 
 }  // namespace cosmos::modules

@@ -5,14 +5,6 @@
 namespace cosmos::modules {
 namespace {
 
-/// softmax(q kᵀ / sqrt(d)) v.  q: [B, L, heads, d], k, v: [B, S, heads, d] -> [B, L, heads, d]
-Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& mask) {
-  return torch::scaled_dot_product_attention(
-             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
-             mask.defined() ? std::optional<Tensor>(mask) : std::nullopt)
-      .transpose(1, 2);
-}
-
 /// RMSNorm of every head, then RoPE.  x: [B, L, heads, d] -> [B, L, heads, d]
 Tensor norm_rope(const Tensor& x, const RmsNorm& norm, const RopeTable& rope) {
   return ops::rms_norm_rope(x, norm->weight, rope.cos, rope.sin, norm->eps);
@@ -38,18 +30,19 @@ AttentionImpl::AttentionImpl(const AttentionOptions& options) : options_(options
 }
 
 Tensor AttentionImpl::split_heads(const Tensor& x) const {
-  return x.view({x.size(0), -1, options_.heads, options_.head_dim});
+  // Heads by -1: a rank may hold a slice of them.
+  return x.flatten(1, -2).unflatten(-1, {-1, options_.head_dim});
 }
 
 Tensor AttentionImpl::project_out(const Tensor& attended, const Tensor& like) {
-  return to_out_(attended.flatten(2).view({like.size(0), like.size(1), like.size(2), -1}));
+  return to_out_(attended.flatten(2).unflatten(1, {like.size(1), -1}));
 }
 
-Tensor AttentionImpl::forward(const Tensor& x, const RopeTable& rope) {
+Tensor AttentionImpl::forward(const Tensor& x, const RopeTable& rope, const TokenPlan& tokens) {
   const Tensors qkv = linear_group(x, {to_q_, to_k_, to_v_});
   Tensor q = norm_rope(split_heads(qkv[0]), norm_q_, rope);
   Tensor k = norm_rope(split_heads(qkv[1]), norm_k_, rope);
-  return project_out(attend(q, k, split_heads(qkv[2]), {}), x);
+  return project_out(tokens.attend(q, k, split_heads(qkv[2])), x);
 }
 
 Tensor AttentionImpl::forward(const Tensor& x, const Tensor& text, const Tensor& image,
@@ -57,13 +50,13 @@ Tensor AttentionImpl::forward(const Tensor& x, const Tensor& text, const Tensor&
   const bool with_image = image.defined();
   const Tensors queries = with_image ? linear_group(x, {to_q_, q_img_}) : linear_group(x, {to_q_});
   const Tensors kv = linear_group(text, {to_k_, to_v_});
-  Tensor attended = attend(norm_q_(split_heads(queries[0])), norm_k_(split_heads(kv[0])),
-                           split_heads(kv[1]), mask);
+  Tensor attended = dense_attention(norm_q_(split_heads(queries[0])), norm_k_(split_heads(kv[0])),
+                                    split_heads(kv[1]), mask);
   if (with_image) {
     const Tensors kv_image = linear_group(image, {k_img_, v_img_});
     attended =
-        attended + attend(q_img_norm_(split_heads(queries[1])),
-                          k_img_norm_(split_heads(kv_image[0])), split_heads(kv_image[1]), {});
+        attended + dense_attention(q_img_norm_(split_heads(queries[1])),
+                                   k_img_norm_(split_heads(kv_image[0])), split_heads(kv_image[1]));
   }
   return project_out(attended, x);
 }

@@ -2,6 +2,7 @@
 
 // Attention of a DiT block: over the video's tokens, or over text (and image features).
 
+#include "modules/core/token_plan.h"
 #include "modules/dit/embeddings.h"
 
 namespace cosmos::modules {
@@ -25,8 +26,9 @@ class AttentionImpl : public torch::nn::Module {
  public:
   explicit AttentionImpl(const AttentionOptions& options);
 
-  /// Self-attention over all tokens of a sample.  x: [B, T, N, D] -> [B, T, N, D]
-  Tensor forward(const Tensor& x, const RopeTable& rope);
+  /// Self-attention over all tokens of a sample.  x, rope: this rank's tokens of `tokens`,
+  /// [B, T, N, D] -> [B, T, N, D]
+  Tensor forward(const Tensor& x, const RopeTable& rope, const TokenPlan& tokens);
 
   /// Cross-attention.  x: [B, T, N, D], text: [B, S, context_dim], image: [B, I, D] or undefined,
   /// mask: undefined, or [B, 1, 1, S], bool (true = attend) or added to the scores -> [B, T, N, D]
@@ -35,7 +37,7 @@ class AttentionImpl : public torch::nn::Module {
  private:
   /// [B, ..., heads d] -> [B, L, heads, d]
   Tensor split_heads(const Tensor& x) const;
-  /// Merges heads and projects: [B, L, heads, d] -> sizes of `like`
+  /// Merges heads and projects: [B, T N, heads, d] -> [B, T, N, D], T as `like` has it
   Tensor project_out(const Tensor& attended, const Tensor& like);
 
   AttentionOptions options_;

@@ -28,7 +28,7 @@ Tensor TransformerBlockImpl::forward(const Tensor& input, const BlockContext& co
 
   Tensor x = context.positions.defined() ? input + context.positions : input;
   Tensor h = ops::adaln(x, m1.scale, m1.shift, kLayerNormEps);
-  h = attn1_->forward(h, context.rope);
+  h = attn1_->forward(h, context.rope, *context.tokens);
   std::tie(x, h) = ops::gated_residual_adaln(x, h, m1.gate, m2.scale, m2.shift, kLayerNormEps);
   h = attn2_->forward(h, context.text, context.image, context.mask);
   std::tie(x, h) = ops::gated_residual_adaln(x, h, m2.gate, m3.scale, m3.shift, kLayerNormEps);

@@ -17,6 +17,7 @@ struct BlockContext {
   Tensor positions;  ///< learnable positions [1, T, N, D], or undefined
   Tensor residual;   ///< this block's control residual [B | 1, T, N, D], or undefined
   // Constants:
+  std::shared_ptr<const TokenPlan> tokens;
   RopeTable rope;
   Tensor mask;  ///< of text, [B, 1, 1, S], or undefined
 };

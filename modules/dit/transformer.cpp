@@ -114,8 +114,15 @@ BlockContext CosmosTransformer3DModel::make_context(const DitInputs& in, const P
                                   [this, grid, dtype](const Tensors&) -> Tensors {
                                     return {learnable_pos_embed_->forward(grid, dtype)};
                                   })[0];
+  if (context.positions.defined()) context.positions = tokens()->scatter(context.positions, 2);
 
-  context.rope = rope_table(config_, grid, in.fps, in.hidden_states.device());
+  context.tokens = tokens();
+  const RopeTable rope = rope_table(config_, grid, in.fps, in.hidden_states.device());
+  const auto mine = [&](const Tensor& table) {
+    const Tensor by_frame = table.unflatten(0, {grid.frames, grid.tokens_per_frame()});
+    return tokens()->scatter_positions(by_frame, 1).flatten(0, 1);
+  };
+  context.rope = {.cos = mine(rope.cos), .sin = mine(rope.sin)};
   if (in.attention_mask.defined()) {
     context.mask = in.attention_mask.unsqueeze(1).unsqueeze(1);  // [B, 1, 1, S]
     if (context.mask.is_floating_point()) context.mask = context.mask.to(dtype);
@@ -131,7 +138,8 @@ Tensor CosmosTransformer3DModel::run_transformer_block(int64_t index, const Tens
   for (const Tensor* optional : {&context.image, &context.positions, &context.residual})
     if (optional->defined()) inputs.push_back(*optional);
   const auto fn = [block, image = context.image.defined(), positions = context.positions.defined(),
-                   residual = context.residual.defined(), rope = context.rope,
+                   residual = context.residual.defined(), tokens = context.tokens,
+                   rope = context.rope,
                    mask = context.mask](const Tensors& inputs) mutable -> Tensors {
     std::size_t next = 4;
     BlockContext c;
@@ -141,6 +149,7 @@ Tensor CosmosTransformer3DModel::run_transformer_block(int64_t index, const Tens
     if (image) c.image = inputs[next++];
     if (positions) c.positions = inputs[next++];
     if (residual) c.residual = inputs[next++];
+    c.tokens = tokens;
     c.rope = rope;
     c.mask = mask;
     return {block->forward(inputs[0], c)};
@@ -158,6 +167,7 @@ Tensor CosmosTransformer3DModel::forward(const DitInputs& in) {
                 [this](const Tensors& inputs) -> Tensors {
                   return {patch_embed_(inputs[0])};
                 })[0];  // [B, t, h w, D]
+  x = tokens()->scatter(x, 2);
 
   const auto& residuals = in.block_controlnet_hidden_states;
   const int64_t every = config_.controlnet_block_every_n.value_or(1);
@@ -166,7 +176,7 @@ Tensor CosmosTransformer3DModel::forward(const DitInputs& in) {
     if (!residuals.empty() && i % every == 0) {
       const Tensor& residual = residuals[i / every];
       context.residual =
-          residual.view({residual.size(0), grid.frames, grid.tokens_per_frame(), residual.size(2)});
+          tokens()->scatter(residual.unflatten(1, {grid.frames, grid.tokens_per_frame()}), 2);
     }
     x = run_transformer_block(i, x, context);
   }
@@ -179,7 +189,7 @@ Tensor CosmosTransformer3DModel::forward(const DitInputs& in) {
   h = run_block("proj_out", *proj_out_, {h}, [this](const Tensors& inputs) -> Tensors {
     return {proj_out_(inputs[0])};
   })[0];  // [B, t, h w, p_h p_w p_t C]
-  return unpatchify(h, grid, config_.patch_size);
+  return unpatchify(tokens()->gather(h, 2), grid, config_.patch_size);
 }
 
 TensorMap CosmosTransformer3DModel::run(const std::string& method, const TensorMap& inputs) {

@@ -49,6 +49,8 @@ class CosmosTransformer3DModel : public Model {
   TensorMap run(const std::string& method, const TensorMap& inputs) override;
 
   bool keeps_float32(const std::string& name) const override;
+  /// The tokens of every frame are split, so that modulation by frame stays what it is.
+  bool splits_tokens() const override { return true; }
 
  private:
   void check(const DitInputs& inputs) const;

@@ -65,6 +65,8 @@ struct EmaConfig {
 struct ParallelConfig {
   int64_t shard = 0;
   int64_t replica = 1;
+  int64_t context = 1;
+  int64_t tensor = 1;
   bool reshard_after_forward = true;
 
   template <typename Visitor>
@@ -72,7 +74,12 @@ struct ParallelConfig {
     v("shard", shard,
       "ranks over which parameters, gradients and optimiser state are split; 0 = all that there "
       "are");
-    v("replica", replica, "copies of the shards, each on `shard` ranks (HSDP)");
+    v("replica", replica, "copies of the shards, each on `shard` x `context` ranks (HSDP)");
+    v("context", context,
+      "ranks that hold parts of the same samples' tokens (context parallelism); they share the "
+      "weights' shards, too");
+    v("tensor", tensor,
+      "ranks that hold slices of the same products, by heads and columns (tensor parallelism)");
     v("reshard_after_forward", reshard_after_forward,
       "free a block's parameters between forward and backward; false: more memory, fewer gathers");
   }

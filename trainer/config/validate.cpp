@@ -91,6 +91,10 @@ void validate(const Config& config) {
   c.one_of({"none", "full", "selective"}, "trainer.activation_checkpointing",
            t.activation_checkpointing);
   c.at_least(1, "trainer.selective_every", t.selective_every);
+  c.at_least(0, "trainer.parallel.shard", t.parallel.shard);
+  c.at_least(1, "trainer.parallel.replica", t.parallel.replica);
+  c.at_least(1, "trainer.parallel.context", t.parallel.context);
+  c.at_least(1, "trainer.parallel.tensor", t.parallel.tensor);
   c.at_least(1, "trainer.log_every", t.log_every);
   c.at_least(0, "trainer.validate_every", t.validate_every);
   c.at_least(0, "trainer.validation_batches", t.validation_batches);

@@ -39,10 +39,12 @@ Json merge_rows(const std::vector<Json>& rows) {
 }
 
 int64_t shard_ranks(const ParallelConfig& config, int64_t ranks) {
-  const int64_t replica = config.replica;
-  const int64_t shard = config.shard > 0 ? config.shard : std::max<int64_t>(1, ranks / replica);
-  require(shard * replica == ranks, "trainer.parallel: shard ", shard, " x replica ", replica,
-          " is ", shard * replica, " ranks, but there are ", ranks,
+  const int64_t others = config.replica * config.context * config.tensor;
+  const int64_t shard =
+      config.shard > 0 ? config.shard : std::max<int64_t>(1, ranks / std::max<int64_t>(1, others));
+  require(shard * others == ranks, "trainer.parallel: replica ", config.replica, " x shard ", shard,
+          " x context ", config.context, " x tensor ", config.tensor, " is ", shard * others,
+          " ranks, but there are ", ranks,
           ranks == 1 ? " (start more with --nproc N, torchrun, srun or mpirun)" : "");
   return shard;
 }
@@ -51,8 +53,21 @@ DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& c
     : world_(std::move(world)), config_(config) {
   const int64_t shard = shard_ranks(config, ranks());
   if (world_ && ranks() > 1)
-    mesh_ = std::make_unique<Mesh>(world_, std::vector<std::pair<std::string, int64_t>>{
-                                               {"replica", config.replica}, {"shard", shard}});
+    mesh_ = std::make_unique<Mesh>(
+        world_,
+        Mesh::Axes{{"replica", config.replica},
+                   {"shard", shard},
+                   {"context", config.context},
+                   {"tensor", config.tensor}},
+        Mesh::Spans{{"data", {"replica", "shard"}}, {"weights", {"shard", "context"}}});
+}
+
+int64_t DataParallel::data_rank() const {
+  return mesh_ ? mesh_->coordinate("data") : 0;
+}
+
+int64_t DataParallel::data_ranks() const {
+  return mesh_ ? mesh_->axis("data").size() : 1;
 }
 
 std::shared_ptr<modules::BlockRunner> DataParallel::shard(
@@ -74,7 +89,7 @@ Tensor DataParallel::mean(const Tensor& scalar) const {
 Tensor DataParallel::sum_over_shards(Tensor scalar) const {
   if (!mesh_) return scalar;
   const Tensor sum = scalar.detach().clone().reshape({1});
-  mesh_->axis("shard").all_reduce(sum).wait();
+  mesh_->axis("weights").all_reduce(sum).wait();
   return sum.reshape({});
 }
 

@@ -12,19 +12,22 @@
 
 namespace cosmos::trainer {
 
-/// Ranks that share one copy of the state: trainer.parallel.shard, or all that the replicas leave.
-/// Throws Error when shard * replica is not `ranks`.
+/// trainer.parallel.shard, or all ranks that the other axes leave. Throws Error when the product of
+/// the axes is not `ranks`.
 int64_t shard_ranks(const ParallelConfig& config, int64_t ranks);
 
 class DataParallel {
  public:
-  /// `world` null: one process. Throws Error when shard * replica is not the number of ranks.
+  /// `world` null: one process. Throws Error when the axes do not make the number of ranks.
   DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config);
 
   int64_t rank() const { return world_ ? world_->rank() : 0; }
   int64_t ranks() const { return world_ ? world_->size() : 1; }
   /// The one that writes what there is one of.
   bool first() const { return rank() == 0; }
+  /// Among those that read different samples: along replica and shard.
+  int64_t data_rank() const;
+  int64_t data_ranks() const;
 
   /// Shards the model. Returns its block runner: `inner` itself in one process.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,

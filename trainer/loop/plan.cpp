@@ -112,7 +112,7 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   const bool bf16 = t.precision == "bf16";
   Plan plan;
   plan.replica = t.parallel.replica;
-  plan.shard = shard_ranks(t.parallel, ranks);
+  plan.shard = shard_ranks(t.parallel, ranks) * t.parallel.context;
   {
     const modules::SkipInit untouched;
     const auto model = recipe.model_for_plan();

@@ -59,8 +59,8 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
   loader_ = std::make_unique<DataLoader>(recipe_->train_data(),
                                          LoaderOptions{.micro_batch_size = t.micro_batch_size,
                                                        .micro_batches = t.gradient_accumulation,
-                                                       .rank = parallel_.rank(),
-                                                       .world = parallel_.ranks(),
+                                                       .rank = parallel_.data_rank(),
+                                                       .world = parallel_.data_ranks(),
                                                        .seed = static_cast<uint64_t>(t.seed),
                                                        .workers = t.loader_threads});
   validation_ = recipe_->validation_data();
@@ -157,7 +157,7 @@ void Trainer::count_bytes(Json& row) {
 
 int64_t Trainer::samples_per_step() const {
   const TrainerConfig& t = config_.trainer;
-  return t.micro_batch_size * t.gradient_accumulation * parallel_.ranks();
+  return t.micro_batch_size * t.gradient_accumulation * parallel_.data_ranks();
 }
 
 Tensor Trainer::optimizer_step(double lr, const Tensor& loss) {

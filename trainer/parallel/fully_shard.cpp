@@ -214,7 +214,7 @@ NamedTensors FullyShard::shards() const {
 
 TensorMap FullyShard::gather(const TensorMap& shards) const {
   torch::NoGradGuard no_grad;
-  const Group& group = mesh_.axis("shard");
+  const Group& group = mesh_.axis("weights");
   TensorMap whole;
   for (const auto& [name, shard] : shards) {
     const Tensor& full = by_name_.at(name)->full;
@@ -232,7 +232,7 @@ TensorMap FullyShard::gather(const TensorMap& shards) const {
 }
 
 Tensor FullyShard::rows_of(const Tensor& whole) const {
-  const Group& group = mesh_.axis("shard");
+  const Group& group = mesh_.axis("weights");
   return shard_of(whole, group.rank(), group.size());
 }
 

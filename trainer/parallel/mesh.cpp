@@ -5,9 +5,7 @@
 namespace cosmos::trainer {
 namespace {
 
-using Axes = std::vector<std::pair<std::string, int64_t>>;
-
-void check(const Axes& axes, int64_t world) {
+void check(const Mesh::Axes& axes, int64_t world) {
   int64_t product = 1;
   std::ostringstream text;
   std::map<std::string, int> seen;
@@ -32,12 +30,21 @@ std::vector<int64_t> line(int64_t rank, int64_t stride, int64_t size) {
 
 }  // namespace
 
-Mesh::Mesh(std::shared_ptr<Group> world, Axes axes) : world_(std::move(world)) {
+Mesh::Mesh(std::shared_ptr<Group> world, const Axes& axes, const Spans& spans)
+    : world_(std::move(world)) {
   check(axes, world_->size());
+  std::map<std::string, std::pair<int64_t, int64_t>> lines;  // stride and size
   int64_t stride = world_->size();
   for (const auto& [name, size] : axes) {
     stride /= size;
+    lines[name] = {stride, size};
     groups_[name] = world_->subgroup(name, line(world_->rank(), stride, size));
+  }
+  for (const auto& [name, parts] : spans) {
+    int64_t size = 1;
+    for (const std::string& part : parts) size *= lines.at(part).second;
+    const int64_t inner = lines.at(parts.back()).first;
+    groups_[name] = world_->subgroup(name, line(world_->rank(), inner, size));
   }
 }
 

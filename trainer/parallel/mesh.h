@@ -19,13 +19,17 @@ namespace cosmos::trainer {
 
 class Mesh {
  public:
-  /// Called by all ranks of `world`; makes a group for every axis longer than 1. Throws Error when
-  /// the product of the sizes is not the world's size.
-  Mesh(std::shared_ptr<Group> world, std::vector<std::pair<std::string, int64_t>> axes);
+  using Axes = std::vector<std::pair<std::string, int64_t>>;
+  /// Neighbouring axes taken together under a name of their own: {"weights", {"shard", "context"}}.
+  using Spans = std::vector<std::pair<std::string, std::vector<std::string>>>;
+
+  /// Called by all ranks of `world`; makes a group for every axis and span longer than 1. Throws
+  /// Error when the product of the sizes is not the world's size.
+  Mesh(std::shared_ptr<Group> world, const Axes& axes, const Spans& spans = {});
 
   const Group& world() const { return *world_; }
-  /// The ranks that differ from this one in `name` only, numbered by it. A group of one where the
-  /// axis is 1 or absent, so that callers need not ask which axes there are.
+  /// The ranks that differ from this one in axis (or span) `name` only, numbered by it. A group of
+  /// one where the axis is 1 or absent, so that callers need not ask which axes there are.
   const Group& axis(const std::string& name) const;
   /// This rank's place along `name`: axis(name).rank().
   int64_t coordinate(const std::string& name) const { return axis(name).rank(); }

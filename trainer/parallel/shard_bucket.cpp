@@ -27,7 +27,9 @@ torch::Dtype wide_dtype(const Tensor& x) {
 
 ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params,
                          const Mesh& mesh)
-    : shard_group_(&mesh.axis("shard")), replica_group_(&mesh.axis("replica")) {
+    : shard_group_(&mesh.axis("weights")),
+      replica_group_(&mesh.axis("replica")),
+      losses_(static_cast<double>(mesh.world().size())) {
   torch::NoGradGuard no_grad;
   const int64_t rank = shard_group_->rank(), ranks = shard_group_->size();
   for (const auto& [name, full] : params) {
@@ -144,8 +146,7 @@ void ShardBucket::finish_reduce() {
     if (!grad.defined()) grad = torch::empty_like(params_[i].shard.detach());
     grads.push_back(grad);
   }
-  const auto ranks = static_cast<double>(shard_group_->size() * replica_group_->size());
-  ops::reduce_scatter_copy_out(reduced_, trained_split_, grads, 1 / ranks, accumulate);
+  ops::reduce_scatter_copy_out(reduced_, trained_split_, grads, 1 / losses_, accumulate);
   reduced_.reset();
 }
 

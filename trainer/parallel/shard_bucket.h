@@ -46,7 +46,7 @@ class ShardBucket {
   /// Begins the reduce-scatter of the gradients (and kept sums) and drops them. A parameter without
   /// gradient counts as zero, so that ranks with different batches agree.
   void reduce(ShardTraffic& traffic);
-  /// Ends it: the shards' gradients are the mean over all data-parallel ranks.
+  /// Ends it: the shards' gradients are those of the mean of all ranks' losses.
   void finish_reduce();
 
   const std::vector<Param>& params() const { return params_; }
@@ -57,6 +57,7 @@ class ShardBucket {
 
   const Group* shard_group_;
   const Group* replica_group_;
+  double losses_;  ///< every rank computes one; the objective is their mean
   std::vector<Param> params_;
   std::vector<std::size_t> trained_;  ///< positions in params_
   std::vector<int64_t> split_, trained_split_;
