@@ -4,6 +4,7 @@
 #include <iostream>
 #include <unistd.h>
 
+#include "modules/core/device.h"
 #include "modules/registry.h"
 #include "tools/program.h"
 #include "trainer/loop/plan.h"
@@ -48,12 +49,15 @@ int train(const Config& config, std::shared_ptr<Recipe> recipe, const std::strin
           const RankEnv& env) {
   Console console(std::cerr, ::isatty(STDERR_FILENO) != 0);
   const StopSignal signal;
+  const torch::Device device = modules::choose_device(
+      config.trainer.device, config.source + ": trainer.device", env.local_rank);
   const RunResult result =
       Trainer(config, std::move(recipe),
               {.resume = resume,
                .console = &console,
                .should_stop = [&] { return signal.received() != 0; },
-               .world = env.world > 1 ? connect(env, torch::kCPU, kTimeout) : nullptr})
+               .world = env.world > 1 ? connect(env, device, kTimeout) : nullptr,
+               .local_rank = env.local_rank})
           .run();
   if (env.rank > 0) return result.saved ? 0 : 1;  // the first rank speaks for all
   if (!result.saved) {

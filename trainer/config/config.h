@@ -91,6 +91,7 @@ struct TrainerConfig {
   int64_t gradient_accumulation = 1;
   int64_t seed = 0;
   std::string precision = "fp32";
+  std::string device = "auto";
   double clip_norm = 1.0;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
@@ -117,6 +118,8 @@ struct TrainerConfig {
     v("seed", seed, "of sample order, noise, timesteps and initial weights");
     v("precision", precision,
       "fp32; bf16: bfloat16 model with float32 master weights; fp64: for comparisons");
+    v("device", device,
+      "auto (a GPU where there is one), cpu, cuda (each rank its own) or cuda:N");
     v("clip_norm", clip_norm, "gradients are scaled down to this global norm; 0 = never");
     v("optimizer", optimizer, "AdamW");
     v("schedule", schedule, "learning rate over the run");

@@ -1,5 +1,7 @@
 #include "trainer/core/dataset.h"
 
+#include "modules/core/device.h"
+
 namespace cosmos::trainer {
 
 Batch collate(const std::vector<Sample>& samples) {
@@ -20,6 +22,11 @@ Batch collate(const std::vector<Sample>& samples) {
               " in one batch (samples of different shapes belong to different buckets)");
     batch.tensors[name] = torch::stack(tensors);
   }
+  return batch;
+}
+
+Batch to_device(Batch batch, torch::Device device) {
+  for (auto& [name, tensor] : batch.tensors) tensor = modules::to_device(tensor, device);
   return batch;
 }
 

@@ -51,5 +51,7 @@ class Dataset {
 
 /// Stacks samples of one bucket.
 Batch collate(const std::vector<Sample>& samples);
+/// The batch with its tensors on `device`.
+Batch to_device(Batch batch, torch::Device device);
 
 }  // namespace cosmos::trainer

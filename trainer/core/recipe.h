@@ -33,6 +33,10 @@ class Recipe {
  public:
   virtual ~Recipe() = default;
 
+  /// Where the model runs and batches come; the trainer says so before it asks for either. The
+  /// model may be built anywhere, the trainer moves it; a recipe's companions go there themselves.
+  void set_device(torch::Device device) { device_ = device; }
+
   /// The model whose trainable parameters the optimiser updates. Frozen companions (a tokenizer, a
   /// text encoder) are the recipe's own business.
   virtual std::shared_ptr<modules::Model> model() = 0;
@@ -91,6 +95,12 @@ class Recipe {
   virtual double flops_per_sample() const { return 0; }
   /// Tokens the model sees per sample, 0 when unknown.
   virtual double tokens_per_sample() const { return 0; }
+
+ protected:
+  torch::Device device() const { return device_; }
+
+ private:
+  torch::Device device_ = torch::kCPU;
 };
 
 /// Builds a recipe from the "recipe" object of the config, `type` removed.

@@ -91,18 +91,16 @@ void Trainer::describe_run() {
     if (p.requires_grad()) trained += p.numel();
   }
   const TrainerConfig& t = config_.trainer;
-  facts_ = {{"model", model_->class_name()},
-            {"parameters", format_count(parameters)},
-            {"trained", format_count(trained)},
-            {"precision", t.precision},
-            {"samples per step", std::to_string(samples_per_step())},
-            {"seed", std::to_string(t.seed)},
-            {"threads", std::to_string(at::get_num_threads())},
-            {"LibTorch", TORCH_VERSION}};
+  facts_ = {
+      {"model", model_->class_name()},    {"parameters", format_count(parameters)},
+      {"trained", format_count(trained)}, {"precision", t.precision},
+      {"device", device_.str()},          {"samples per step", std::to_string(samples_per_step())},
+      {"seed", std::to_string(t.seed)},   {"threads", std::to_string(at::get_num_threads())},
+      {"LibTorch", TORCH_VERSION}};
   if (parallel_.ranks() > 1) facts_.emplace_back("ranks", std::to_string(parallel_.ranks()));
   if (first_step_ > 0) facts_.emplace_back("resumed after step", std::to_string(first_step_));
   folder_.log(model_->class_name() + ": " + format_count(parameters) + " parameters, " +
-              format_count(trained) + " trained; " + t.precision + ", " +
+              format_count(trained) + " trained; " + t.precision + " on " + device_.str() + ", " +
               std::to_string(at::get_num_threads()) + " threads" +
               (parallel_.ranks() > 1 ? ", " + std::to_string(parallel_.ranks()) + " ranks" : "") +
               ", LibTorch " TORCH_VERSION);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "modules/core/device.h"
 #include "modules/hub/model_weights.h"
 #include "trainer/loop/recompute.h"
 #include "trainer/loop/validation.h"
@@ -37,6 +38,8 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
     : config_(std::move(config)),
       recipe_(std::move(recipe)),
       options_(std::move(options)),
+      device_(modules::choose_device(config_.trainer.device, config_.source + ": trainer.device",
+                                     options_.local_rank)),
       parallel_(options_.world, config_.trainer.parallel),
       folder_(rank_folder(config_.run.dir, parallel_.rank()),
               parallel_.first() ? options_.console : nullptr),
@@ -46,7 +49,9 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
   trainer::validate(config_);
   if (t.threads > 0) at::set_num_threads(static_cast<int>(t.threads));
   torch::manual_seed(static_cast<uint64_t>(t.seed));
+  recipe_->set_device(device_);
   model_ = recipe_->model();
+  model_->to(device_);
   if (t.precision == "bf16") modules::cast_model(*model_, torch::kBFloat16);
   if (t.precision == "fp64") modules::cast_model(*model_, torch::kFloat64);
   model_->set_block_runner(parallel_.shard(
@@ -120,9 +125,9 @@ Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result
   LabelledMeans by_label;
   ScalarMeans metrics;
   Tensor total;
-  if (step_ == 0) result.start = recipe_->start_metrics(batches[0], context);
+  if (step_ == 0) result.start = recipe_->start_metrics(to_device(batches[0], device_), context);
   for (const Batch& batch : batches) {
-    const Loss loss = recipe_->loss(batch, context);
+    const Loss loss = recipe_->loss(to_device(batch, device_), context);
     const Tensor share = loss.value / static_cast<double>(batches.size());
     backward(share, &batch == &batches.back());
     total = total.defined() ? total + share.detach() : share.detach();
@@ -195,7 +200,8 @@ void Trainer::log(const StepResult& result) {
   row["tokens_per_s"] = recipe_->tokens_per_sample() * rate;
   row["tflops_per_s"] = tflops;
   row["mfu"] = t.peak_tflops > 0 ? Json(tflops / t.peak_tflops) : Json(nullptr);
-  row["peak_memory_bytes"] = peak_memory_bytes();
+  row["peak_memory_bytes"] =
+      device_.is_cpu() ? peak_memory_bytes() : modules::peak_device_bytes(device_);
   row["skipped_items"] = loader_->failures().size();
   for (const auto& [name, value] : result.start) {
     row[name] = value;
@@ -230,7 +236,8 @@ Json Trainer::validate() {
   if (!validation_) return Json::object();
   const Ema::Use averages(ema_.get());
   return validation_metrics(*recipe_, *model_, *validation_,
-                            {.batch_size = config_.trainer.micro_batch_size,
+                            {.device = device_,
+                             .batch_size = config_.trainer.micro_batch_size,
                              .max_batches = config_.trainer.validation_batches,
                              .context = {.step = step_,
                                          .seed = static_cast<uint64_t>(config_.trainer.seed),

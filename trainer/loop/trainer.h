@@ -30,6 +30,7 @@ struct TrainerOptions {
   std::function<bool()> should_stop;
   /// The ranks that train together; null: this process alone. They share run.dir.
   std::shared_ptr<Group> world;
+  int64_t local_rank = 0;  ///< among the ranks of this machine: which of its GPUs
 };
 
 struct RunResult {
@@ -88,6 +89,7 @@ class Trainer {
   Config config_;
   std::shared_ptr<Recipe> recipe_;
   TrainerOptions options_;
+  torch::Device device_;
   DataParallel parallel_;
   RunFolder folder_;
   CheckpointStore checkpoints_;

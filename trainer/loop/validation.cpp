@@ -49,7 +49,7 @@ Json validation_metrics(Recipe& recipe, modules::Model& model, Dataset& data,
   const auto flush = [&](std::vector<Sample>& samples) {
     if (samples.empty() || (options.max_batches > 0 && batches >= options.max_batches)) return;
     const auto n = static_cast<int64_t>(samples.size());
-    const Loss loss = recipe.loss(collate(samples), options.context);
+    const Loss loss = recipe.loss(to_device(collate(samples), options.device), options.context);
     samples.clear();
     sum += loss.value.item<double>() * static_cast<double>(n);
     count += n;

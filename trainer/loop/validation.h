@@ -29,6 +29,7 @@ class LabelledMeans {
 };
 
 struct ValidationOptions {
+  torch::Device device = torch::kCPU;  ///< of the model
   int64_t batch_size = 1;
   int64_t max_batches = 0;  ///< 0: the whole set
   StepContext context;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "modules/core/device.h"
 #include "modules/core/init.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/registry.h"
@@ -133,6 +134,7 @@ std::shared_ptr<modules::VideoTokenizer> DiffusionRecipe::tokenizer() {
   if (!tokenizer_ && !config_.tokenizer.empty()) {
     tokenizer_ = load_as<modules::VideoTokenizer>(config_.tokenizer, where_ + ".tokenizer",
                                                   "a video tokenizer's folder");
+    tokenizer_->to(device());
     tokenizer_->eval();
     for (auto& parameter : tokenizer_->parameters()) parameter.set_requires_grad(false);
     require_clips_fit(*tokenizer_, config_.data, where_ + ".data");
@@ -172,7 +174,8 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
   draws.x0 = latents->second.to(torch::kFloat32);
   const auto [B, C, T, H, W] = dims<5>(draws.x0, "latents");
   const auto text = batch.tensors.find("text_embeds");
-  draws.text = text != batch.tensors.end() ? text->second : modules::no_text(*transformer(), B);
+  draws.text =
+      text != batch.tensors.end() ? text->second : modules::no_text(*transformer(), B).to(device());
   std::vector<double> sigmas, shown_sigmas;
   std::vector<bool> dropped;
   Tensors noise, shown_noise;
@@ -195,14 +198,15 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
     shown_noise.push_back(normal.normal({C, T, H, W}));
   }
   draws.sigma = torch::tensor(sigmas, torch::kFloat64);
-  draws.noise = torch::stack(noise);
+  draws.noise = modules::to_device(torch::stack(noise), device());
   draws.indicator = modules::condition_indicator(draws.given, T);
   draws.text = modules::drop_text(draws.text, dropped);
   // Given frames are frames at a level of their own; they bear no loss, so their noise is free.
   Tensor shown = torch::zeros_like(draws.sigma);
   if (!shown_noise.empty()) {
     shown = torch::tensor(shown_sigmas, torch::kFloat64);
-    draws.noise = modules::place_frames(draws.indicator, torch::stack(shown_noise), draws.noise);
+    draws.noise = modules::place_frames(
+        draws.indicator, modules::to_device(torch::stack(shown_noise), device()), draws.noise);
   }
   draws.levels = modules::frame_levels(draws.indicator, shown, draws.sigma);
   if (const auto fps = batch.tensors.find("fps"); config_.pass_fps && fps != batch.tensors.end())
@@ -287,8 +291,8 @@ Loss DiffusionRecipe::loss(const Batch& batch, const StepContext& context) {
 }
 
 Loss DiffusionRecipe::validation_loss(const Batch& batch) {
-  Loss loss{.value = torch::zeros({}), .metrics = {}, .by_label = {}};
-  Tensor scalar = torch::zeros({});
+  Loss loss{.value = torch::zeros({}, device()), .metrics = {}, .by_label = {}};
+  Tensor scalar = torch::zeros({}, device());
   const auto share = 1 / static_cast<double>(config_.validation_draws);
   for (int64_t repeat = 0; repeat < config_.validation_draws; ++repeat) {
     const Draws draws = draw(batch, kValidationSeed, /*training=*/false, repeat);
@@ -306,6 +310,7 @@ std::map<std::string, double> DiffusionRecipe::start_metrics(const Batch& first,
   if (!config_.model.contains("path")) return {};
   const torch::NoGradGuard no_grad;
   CosmosTransformer3DModel fresh(dit_config());
+  fresh.to(device());
   return {
       {"random_init_loss",
        sample_losses(fresh, draw(first, context.seed, context.training)).mean().item<double>()}};

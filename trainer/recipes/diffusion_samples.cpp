@@ -47,7 +47,7 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
   for (int64_t i = 0; i < count; ++i) {
     const int64_t item = i * validation_->size() / count;
     const Sample sample = validation_->get(item, 0, item);
-    const Tensor latents = sample.tensors.at("latents").unsqueeze(0);
+    const Tensor latents = sample.tensors.at("latents").unsqueeze(0).to(device());
     const int64_t given = std::min(config_.samples.condition_frames, latents.size(2) - 1);
     const modules::GivenFrames frames{
         .latents = latents, .indicator = modules::condition_indicator({given}, latents.size(2))};
@@ -56,15 +56,15 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     const auto sampler = modules::make_sampler(sampler_config(diffusion_), config_.samples.steps);
     modules::Philox random(static_cast<uint64_t>(i), modules::Purpose::kSampler);
     const Tensor generated = denoise(
-        modules::dit_network(*transformer()), *sampler, random.normal(latents.sizes()), frames,
-        embeds == sample.tensors.end() ? no_text : embeds->second.unsqueeze(0), no_text,
+        modules::dit_network(*transformer()), *sampler, random.normal(latents.sizes()).to(device()),
+        frames, embeds == sample.tensors.end() ? no_text : embeds->second.unsqueeze(0), no_text,
         {.diffusion = diffusion_,
          .guidance = config_.samples.guidance,
          .condition_time = config_.condition_time});
 
     const auto pixels = [&](const Tensor& z) {
       const Tensor raw = tokenizer_->denormalize_latents(z / diffusion_.sigma_data);
-      return to_frames(tokenizer_->decode(raw)[0].clamp(-1, 1));
+      return to_frames(tokenizer_->decode(raw)[0].clamp(-1, 1).cpu());
     };
     const Tensor clip = pixels(generated), decoded = pixels(latents);
     const Sample source = validation_clips_->get(item, 0, item);

@@ -22,9 +22,11 @@ using modules::VideoTokenizer;
 constexpr int64_t kInitClips = 16;  // clips that init "identity" looks at
 constexpr int64_t kShownFrames = 6;
 
-/// uint8 [..., T, H, W] -> [-1, 1] of the model's dtype.
+/// uint8 [..., T, H, W] -> [-1, 1] in the model's dtype, on its device.
 Tensor to_model(const Tensor& video, const torch::nn::Module& model) {
-  return (video.to(torch::kFloat32) / 127.5 - 1).to(model.parameters().front().scalar_type());
+  const Tensor weight = model.parameters().front();
+  const Tensor there = video.to(weight.device());
+  return (there.to(torch::kFloat32) / 127.5 - 1).to(weight.scalar_type());
 }
 
 const Tensor& video_of(const Batch& batch) {
@@ -92,6 +94,7 @@ modules::LatentStats estimate_latent_stats(VideoTokenizer& tokenizer, Dataset& d
   for (const Tensor& clip : spread_clips(data, clips)) {
     const Tensor latents = tokenizer.encode(to_model(clip, tokenizer))
                                .mode()
+                               .cpu()
                                .to(torch::kFloat64)
                                .transpose(0, 1)
                                .flatten(1);
@@ -264,7 +267,7 @@ Loss TokenizerRecipe::loss_of(VideoTokenizer& model, const Batch& batch,
   loss.metrics["mse"] = pixel_mse(picture, video);
   loss.metrics["kl"] = kl.detach();
   if (!context.training && config_.baseline_clips > 0)
-    loss.metrics["pca_mse"] = pixel_mse(baseline().reconstruct(video), video);
+    loss.metrics["pca_mse"] = pixel_mse(baseline().reconstruct(video.cpu()), video.cpu());
   return loss;
 }
 
@@ -272,8 +275,9 @@ std::map<std::string, double> TokenizerRecipe::start_metrics(const Batch& first,
                                                              const StepContext& context) {
   if (!config_.model.contains("path")) return {};
   const torch::NoGradGuard no_grad;
-  return {{"random_init_loss",
-           loss_of(*fresh(/*for_plan=*/false), first, context).value.item<double>()}};
+  const auto untrained = fresh(/*for_plan=*/false);
+  untrained->to(device());
+  return {{"random_init_loss", loss_of(*untrained, first, context).value.item<double>()}};
 }
 
 void TokenizerRecipe::derive_metrics(Json& row, const std::string& prefix) const {
@@ -295,8 +299,11 @@ std::vector<std::filesystem::path> TokenizerRecipe::write_samples(const std::fil
   std::vector<std::filesystem::path> files;
   const auto clips = spread_clips(data, std::min(config_.sample_clips, data.size()));
   for (std::size_t i = 0; i < clips.size(); ++i) {
-    const Tensor video = to_model(clips[i], *tokenizer_);
-    const Tensor picture = tokenizer_->decode(tokenizer_->encode(video).mode()).clamp(-1, 1);
+    const Tensor video = to_model(clips[i], *tokenizer_).cpu();
+    const Tensor picture =
+        tokenizer_->decode(tokenizer_->encode(to_model(clips[i], *tokenizer_)).mode())
+            .clamp(-1, 1)
+            .cpu();
     const int64_t frames = video.size(2), shown = std::min(frames, kShownFrames);
     const Tensor at =
         torch::linspace(0, static_cast<double>(frames - 1), shown).round().to(torch::kLong);
