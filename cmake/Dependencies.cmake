@@ -1,6 +1,11 @@
 # Everything that is not LibTorch comes from the distribution's packages (tools/setup.sh lists them).
 
-find_package(nlohmann_json 3.10 REQUIRED)
+find_package(nlohmann_json 3.10 QUIET)
+if(NOT nlohmann_json_FOUND)  # headers alone (tools/gpu/pack.sh)
+  find_path(NLOHMANN_JSON_INCLUDE nlohmann/json.hpp REQUIRED)
+  add_library(nlohmann_json::nlohmann_json INTERFACE IMPORTED)
+  target_include_directories(nlohmann_json::nlohmann_json SYSTEM INTERFACE ${NLOHMANN_JSON_INCLUDE})
+endif()
 find_package(Threads REQUIRED)
 
 if(COSMOS_VIDEO)

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <unordered_set>
 
+#include "modules/core/device.h"
 #include "modules/hub/registry.h"
 #include "modules/hub/safetensors.h"
 #include "modules/lora/files.h"
@@ -35,7 +36,7 @@ the base is frozen: gradients are those of the adapter.
 Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage.)";
 
 struct Arguments {
-  std::string model, adapter, inputs, outputs, method, dtype;
+  std::string model, adapter, inputs, outputs, method, dtype, device;
   bool backward = false;
 };
 
@@ -46,11 +47,11 @@ torch::Dtype run_dtype(const std::string& text) {
   return text == "float32" ? torch::kFloat32 : torch::kBFloat16;
 }
 
-/// The tensors of `path`, floating ones as `dtype`.
-TensorMap read_inputs(const std::string& path, torch::Dtype dtype) {
+/// The tensors of `path` on `device`, floating ones as `dtype`.
+TensorMap read_inputs(const std::string& path, torch::Dtype dtype, torch::Device device) {
   TensorMap inputs = load_safetensors(path);
   for (auto& [name, tensor] : inputs)
-    if (tensor.is_floating_point()) tensor = tensor.to(dtype);
+    tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
   return inputs;
 }
 
@@ -91,8 +92,10 @@ void forward(const Arguments& arguments) {
   const torch::Dtype dtype = run_dtype(arguments.dtype);
   auto model = load_model(arguments.model, {.dtype = dtype});
   if (!arguments.adapter.empty()) load_adapter(*model, arguments.adapter);
+  const torch::Device device = choose_device(arguments.device, "--device");
+  model->to(device);
   model->eval();
-  const TensorMap inputs = read_inputs(arguments.inputs, dtype);
+  const TensorMap inputs = read_inputs(arguments.inputs, dtype, device);
 
   torch::AutoGradMode record(arguments.backward);
   TensorMap outputs = model->run(arguments.method, inputs);
@@ -117,6 +120,8 @@ cxxopts::Options make_options() {
   add("backward", "write loss and gradients too");
   add("dtype", "float32 or bfloat16, of weights and floating inputs",
       cxxopts::value<std::string>()->default_value("float32"), "TYPE");
+  add("device", "auto (a GPU where there is one), cpu, cuda or cuda:N",
+      cxxopts::value<std::string>()->default_value("auto"), "NAME");
   add("h,help", "this text");
   return options;
 }
@@ -133,6 +138,7 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
                       .outputs = parsed["outputs"].as<std::string>(),
                       .method = parsed["method"].as<std::string>(),
                       .dtype = parsed["dtype"].as<std::string>(),
+                      .device = parsed["device"].as<std::string>(),
                       .backward = parsed.count("backward") > 0};
   const std::string& method = arguments.method;
   require(method == "forward" || method == "encode" || method == "decode",

@@ -44,25 +44,26 @@ inline at::Tensor transposed_leaf(std::vector<int64_t> shape) {
   return at::randn(shape, at::kDouble).transpose(-1, -2).requires_grad_();
 }
 
-/// Compares fused with reference (in float64 on the same rounded inputs), outputs and gradients,
-/// for `dtype`. "" or what differs.
-inline std::string compare(const OpCase& test_case, at::ScalarType dtype) {
+/// Compares fused on `device` with reference (in float64 on the CPU, on the same rounded inputs),
+/// outputs and gradients, for `dtype`. "" or what differs.
+inline std::string compare(const OpCase& test_case, at::ScalarType dtype,
+                           at::Device device = at::kCPU) {
   torch::manual_seed(7);
   std::vector<at::Tensor> ours, exact;
   for (const at::Tensor& x : test_case.inputs()) {
     if (!x.requires_grad()) {
-      ours.push_back(x);
+      ours.push_back(x.to(device));
       exact.push_back(x);
       continue;
     }
     // as_strided leaves stay strided: the operator must cope with them.
     const at::Tensor rounded = x.detach().to(dtype);
-    ours.push_back(rounded.requires_grad_());
-    exact.push_back(rounded.detach().to(at::kDouble).requires_grad_());
+    ours.push_back(rounded.to(device).requires_grad_());
+    exact.push_back(rounded.to(at::kDouble).requires_grad_());
   }
   const auto got = test_case.fused(ours), want = test_case.reference(exact);
   for (std::size_t i = 0; i < want.size(); ++i) {
-    const std::string wrong = mismatch(got[i], want[i], tolerance(dtype));
+    const std::string wrong = mismatch(got[i].cpu(), want[i], tolerance(dtype));
     if (!wrong.empty()) return "output " + std::to_string(i) + ": " + wrong;
   }
   std::vector<at::Tensor> our_leaves, exact_leaves;
@@ -74,7 +75,7 @@ inline std::string compare(const OpCase& test_case, at::ScalarType dtype) {
   std::vector<at::Tensor> our_seeds, exact_seeds;
   for (std::size_t i = 0; i < want.size(); ++i) {
     const at::Tensor seed = at::randn(want[i].sizes()).to(dtype);
-    our_seeds.push_back(seed);
+    our_seeds.push_back(seed.to(device));
     exact_seeds.push_back(seed.to(at::kDouble));
   }
   const auto gradients = [](const auto& outputs, const auto& leaves, const auto& seeds) {
@@ -87,7 +88,7 @@ inline std::string compare(const OpCase& test_case, at::ScalarType dtype) {
       return "gradient " + std::to_string(i) +
              (our_grads[i].defined() ? ": too many" : ": missing");
     if (!our_grads[i].defined()) continue;
-    const std::string wrong = mismatch(our_grads[i], exact_grads[i], tolerance(dtype));
+    const std::string wrong = mismatch(our_grads[i].cpu(), exact_grads[i], tolerance(dtype));
     if (!wrong.empty()) return "gradient " + std::to_string(i) + ": " + wrong;
   }
   return "";

@@ -12,6 +12,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <torch/autograd.h>
+#include <torch/cuda.h>
 
 #include "ops/core/error.h"
 #include "test/ops/activation/activation_cases.h"
@@ -39,6 +40,18 @@ using test::OpCase;
 using Tensors = std::vector<at::Tensor>;
 using Json = nlohmann::json;
 
+at::Device device = at::kCPU;  ///< --device
+
+/// Seconds of a call; on a GPU of one among many, so that it is busy while the next is launched.
+double seconds_of(const std::function<void()>& fn) {
+  using Clock = std::chrono::steady_clock;
+  const int calls = device.is_cuda() ? 20 : 1;
+  const auto start = Clock::now();
+  for (int i = 0; i < calls; ++i) fn();
+  if (device.is_cuda()) torch::cuda::synchronize();
+  return std::chrono::duration<double>(Clock::now() - start).count() / calls;
+}
+
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
   return values[values.size() / 2];
@@ -47,15 +60,12 @@ double median(std::vector<double> values) {
 /// Median seconds of each function over at least 20 calls and 0.3 s. They are called in turn: what
 /// else the machine does falls on all of them, and their ratios hold.
 std::vector<double> median_seconds(const std::vector<std::function<void()>>& functions) {
-  using Clock = std::chrono::steady_clock;
   constexpr std::size_t kWarmUp = 3, kRounds = 20;
   std::vector<std::vector<double>> times(functions.size());
   double total = 0;
   for (std::size_t round = 0; round < kWarmUp + kRounds || total < 0.3; ++round)
     for (std::size_t i = 0; i < functions.size(); ++i) {
-      const auto start = Clock::now();
-      functions[i]();
-      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      const double seconds = seconds_of(functions[i]);
       if (round < kWarmUp) continue;
       times[i].push_back(seconds);
       total += seconds / static_cast<double>(functions.size());
@@ -91,7 +101,7 @@ Calls calls_of(const test::OpFunction& fn, const Tensors& inputs) {
 /// One pass of a case: the fused operator, its plain formula, and a copy of its first input, whose
 /// bytes a perfect kernel moves `passes` times.
 Json bench_pass(const Call& fused, const Call& plain, double passes, int64_t bytes) {
-  const at::Tensor from = at::randn({bytes / 4}), to = at::empty_like(from);
+  const at::Tensor from = at::randn({bytes / 4}, device), to = at::empty_like(from);
   const auto seconds = median_seconds({fused, plain, [&] { to.copy_(from); }});
   const double moved = passes * static_cast<double>(bytes), rate = moved / seconds[0];
   const double copy = 2.0 * static_cast<double>(bytes) / seconds[2];
@@ -125,7 +135,8 @@ Json bench(const OpCase& c, at::ScalarType dtype) {
   torch::manual_seed(0);
   Tensors inputs;
   for (const at::Tensor& x : c.inputs())
-    inputs.push_back(x.requires_grad() ? x.detach().to(dtype).requires_grad_() : x);
+    inputs.push_back(x.requires_grad() ? x.detach().to(device, dtype).requires_grad_()
+                                       : x.to(device));
   Json row = {{"case", c.name}, {"dtype", c10::toString(dtype)}};
   if (c.forward_passes == 0) {  // arithmetic
     row.update(bench_against_peer(c, inputs));
@@ -205,6 +216,8 @@ int run(int argc, char** argv) {
   cxxopts::Options options("bench-ops", "Times the fused operators on their benchmark cases.");
   options.add_options()("json", "one JSON object a line instead of a table")(
       "page", "also write PAGE.md and PAGE.json", cxxopts::value<std::string>())(
+      "device", "cpu, or cuda for the GPU's kernels",
+      cxxopts::value<std::string>()->default_value("cpu"))(
       "threads", "CPU threads", cxxopts::value<int>()->default_value("2"))(
       "filter", "cases whose name contains this", cxxopts::value<std::string>()->default_value(""))(
       "h,help", "this text");
@@ -216,8 +229,14 @@ int run(int argc, char** argv) {
   const int threads = args["threads"].as<int>();
   torch::set_num_threads(threads);
   const bool json = args.count("json") > 0;
+  const std::string where = args["device"].as<std::string>();
+  require(where == "cpu" || where == "cuda", "--device: expected cpu or cuda, got ", where);
+  require(where == "cpu" || torch::cuda::is_available(), "--device: there is no GPU here");
+  device = at::Device(where);
   tools::Page page(
-      "Fused operators on the CPU", "build/cpu/bin/bench-ops --page docs/benchmarks/ops",
+      device.is_cuda() ? "Fused operators on the GPU" : "Fused operators on the CPU",
+      device.is_cuda() ? "build/cuda/bin/bench-ops --device cuda --page docs/benchmarks/ops_gpu"
+                       : "build/cpu/bin/bench-ops --page docs/benchmarks/ops",
       "GB/s: what a perfect kernel would move, over the time; beside a copy between two "
       "tensors of the first input's size. x plain: the same formula operator by operator. "
       "Last column: that speed-up as a share of the ratio of bytes moved, counted over "
