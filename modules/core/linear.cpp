@@ -9,7 +9,7 @@
 namespace cosmos::modules {
 
 Tensor LinearAdapter::forward(const Tensor& x, const LinearImpl& linear) {
-  return adapt(x, torch::linear(x, linear.weight, linear.bias), linear);
+  return adapt(x, torch::linear(x, linear.weight, linear.product_bias()), linear);
 }
 
 LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias) {
@@ -24,7 +24,15 @@ LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias
 }
 
 Tensor LinearImpl::forward(const Tensor& x) {
-  return adapter_ ? adapter_->forward(x, *this) : torch::linear(x, weight, bias);
+  return forward_entered(collective_ ? collective_->enter(x) : x);
+}
+
+Tensor LinearImpl::forward_entered(const Tensor& x) {
+  const Tensor product =
+      adapter_ ? adapter_->forward(x, *this) : torch::linear(x, weight, product_bias());
+  if (!collective_) return product;
+  const Tensor y = collective_->leave(product);
+  return collective_->sums() && bias.defined() ? y + bias : y;
 }
 
 void LinearImpl::set_adapter(std::shared_ptr<LinearAdapter> adapter) {
@@ -50,7 +58,14 @@ std::vector<NamedLinear> named_linears(const torch::nn::Module& model) {
 Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears) {
   Tensors outputs;
   outputs.reserve(linears.size());
-  for (Linear linear : linears) outputs.push_back(linear->forward(x));
+  Tensor input = x;
+  const LinearCollective* entered = nullptr;
+  for (Linear linear : linears) {
+    const LinearCollective* collective = linear->collective().get();
+    if (collective != entered) input = collective ? collective->enter(x) : x;
+    entered = collective;
+    outputs.push_back(linear->forward_entered(input));
+  }
   return outputs;
 }
 

@@ -6,6 +6,7 @@
 
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,14 +15,43 @@
 namespace cosmos::modules {
 
 class LinearImpl;
+class Linear;
+
+/// How ranks split a Linear's weight [out, in] between them. The names are those of y = x A with
+/// A = Wᵀ (Megatron-LM, Shoeybi et al. 2019).
+enum class Split {
+  kColumn,  ///< outputs: rows of W, and of the bias
+  kRow,     ///< inputs: columns of W; the partial outputs are summed, then the bias is added
+};
 
 /// Changes what a Linear computes without the model knowing. One is attached at most.
 class LinearAdapter : public torch::nn::Module {
  public:
+  /// The dimension on which its parameter `name` is split where the Linear is; none: every rank has
+  /// all of it.
+  virtual std::optional<int64_t> split_dim(const std::string& name, Split split) const = 0;
+  /// Whether what it adds depends on an element's place in the whole input (dropout masks): then
+  /// neither features nor tokens can be split.
+  virtual bool needs_whole_input() const { return false; }
   /// Adapts `base` = x Wᵀ + b.  x: [..., in], base: [..., out] -> [..., out]
   virtual Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) = 0;
   /// The adapted Linear, from x on: adapt() of its product, or both as one operator.
   virtual Tensor forward(const Tensor& x, const LinearImpl& linear);
+};
+
+/// What ranks do together around their slices of a Linear, installed by the trainer. Both calls are
+/// linear in their tensor, and backward is the exact adjoint.
+class LinearCollective {
+ public:
+  virtual ~LinearCollective() = default;
+  /// What the product is given. Linears that share an input and this object share the result.
+  virtual Tensor enter(const Tensor& x) const = 0;
+  /// The output, from this rank's (adapted) product.
+  virtual Tensor leave(const Tensor& product) const = 0;
+  /// Whether the bias is added after leave(), since products are summed there.
+  virtual bool sums() const = 0;
+  /// Norms of W's rows, from those of this rank's columns of them; outside of any graph.
+  virtual Tensor row_norm(const Tensor& partial) const = 0;
 };
 
 /// y = x Wᵀ + b.  x: [..., in_features] -> [..., out_features].  Parameter names as
@@ -38,14 +68,27 @@ class LinearImpl : public torch::nn::Module {
   std::shared_ptr<LinearAdapter> take_adapter();
   const std::shared_ptr<LinearAdapter>& adapter() const { return adapter_; }
 
-  int64_t in_features() const { return weight.size(1); }
-  int64_t out_features() const { return weight.size(0); }
+  /// Weight and bias are this rank's slices from now on, and `collective` stands around them.
+  void set_collective(std::shared_ptr<const LinearCollective> collective) {
+    collective_ = std::move(collective);
+  }
+  const std::shared_ptr<const LinearCollective>& collective() const { return collective_; }
+  /// The bias that belongs to the product: none where it is added after a sum over ranks.
+  Tensor product_bias() const { return collective_ && collective_->sums() ? Tensor() : bias; }
+
+  int64_t in_features() const { return weight.size(1); }   ///< of this rank
+  int64_t out_features() const { return weight.size(0); }  ///< of this rank
 
   Tensor weight;  ///< [out_features, in_features]
   Tensor bias;    ///< [out_features], undefined when bias = false
 
  private:
+  friend Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears);
+  /// The Linear of an input that went through collective()->enter().
+  Tensor forward_entered(const Tensor& x);
+
   std::shared_ptr<LinearAdapter> adapter_;
+  std::shared_ptr<const LinearCollective> collective_;
 };
 TORCH_MODULE(Linear);
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "modules/core/parallel_plan.h"
 #include "modules/core/run_block.h"
 #include "modules/core/tensor.h"
 #include "modules/core/token_plan.h"
@@ -46,6 +47,8 @@ class Model : public torch::nn::Module {
   void set_token_plan(std::shared_ptr<const TokenPlan> plan) { token_plan_ = std::move(plan); }
   /// Whether the model scatters, gathers and attends through its token plan.
   virtual bool splits_tokens() const { return false; }
+  /// Which Linears tensor parallelism splits, and how; empty: the model has no such plan.
+  virtual ParallelPlan parallel_plan() const { return {}; }
 
  protected:
   Tensors run_block(const std::string& name, torch::nn::Module& block, const Tensors& inputs,

@@ -51,6 +51,7 @@ class CosmosTransformer3DModel : public Model {
   bool keeps_float32(const std::string& name) const override;
   /// The tokens of every frame are split, so that modulation by frame stays what it is.
   bool splits_tokens() const override { return true; }
+  ParallelPlan parallel_plan() const override;
 
  private:
   void check(const DitInputs& inputs) const;

@@ -50,6 +50,11 @@ std::vector<int64_t> LoraAdapter::dropout_seeds(const Tensor& x) const {
   return seeds;
 }
 
+std::optional<int64_t> LoraAdapter::split_dim(const std::string& name, Split split) const {
+  if (split == Split::kRow) return name == "lora_A" ? std::optional<int64_t>(1) : std::nullopt;
+  return name == "lora_A" ? std::nullopt : std::optional<int64_t>(0);
+}
+
 Tensor LoraAdapter::forward(const Tensor& x, const LinearImpl& linear) {
   // A weight of another dtype (quantised, or kept wider than its adapter) makes its own product.
   const bool alike = x.scalar_type() == lora_A.scalar_type() &&
@@ -57,7 +62,7 @@ Tensor LoraAdapter::forward(const Tensor& x, const LinearImpl& linear) {
   if (magnitude.defined() || !alike) return LinearAdapter::forward(x, linear);
   const std::vector<int64_t> seeds = dropout_seeds(x);
   return ops::lora_linear(
-      x, linear.weight, linear.bias,
+      x, linear.weight, linear.product_bias(),
       {lora_A, lora_B, options_.scaling, seeds.empty() ? 0 : options_.dropout, seeds});
 }
 
@@ -69,12 +74,15 @@ Tensor LoraAdapter::adapt(const Tensor& x, const Tensor& base, const LinearImpl&
       torch::linear(torch::linear(input, lora_A), lora_B) * options_.scaling;  // [..., out]
   if (!magnitude.defined()) return base + update.to(base.scalar_type());
 
-  const Tensor gain = magnitude / row_norm(linear.weight).to(magnitude.scalar_type());  // [out]
+  Tensor norm = row_norm(linear.weight);
+  if (linear.collective()) norm = linear.collective()->row_norm(norm);
+  const Tensor gain = magnitude / norm.to(magnitude.scalar_type());  // [out]
   Tensor product;  // of what the adapter sees, without bias
   if (!input.is_same(whole)) {
     product = torch::linear(input.to(linear.weight.scalar_type()), linear.weight);
   } else {
-    product = linear.bias.defined() ? base - linear.bias : base;
+    const Tensor bias = linear.product_bias();
+    product = bias.defined() ? base - bias : base;
   }
   return base + ((gain - 1) * product + gain * update).to(base.scalar_type());
 }

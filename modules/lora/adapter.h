@@ -50,6 +50,11 @@ class LoraAdapter : public LinearAdapter {
   Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) override;
   Tensor forward(const Tensor& x, const LinearImpl& linear) override;
 
+  /// Where W's rows are split so are B's and m, where its columns are, A's columns: every rank
+  /// computes its part of the update without further communication.
+  std::optional<int64_t> split_dim(const std::string& name, Split split) const override;
+  bool needs_whole_input() const override { return options_.dropout > 0; }
+
   const Options& options() const { return options_; }
 
   /// s B A in float32, [out, in].

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <iostream>
+#include <torch/autograd.h>
 #include <unistd.h>
 
 #include "test/support/delayed_group.h"
@@ -10,6 +11,7 @@
 #include "trainer/loop/stop_signal.h"
 #include "trainer/parallel/group.h"
 #include "trainer/parallel/mesh.h"
+#include "trainer/parallel/model_collectives.h"
 #include "trainer/parallel/spawn.h"
 
 namespace {
@@ -131,6 +133,39 @@ int delayed(const Group& world) {
   return say("delayed agrees"), 0;
 }
 
+/// <A x, y> = <x, Aᵀ y>, summed over ranks: what backward must be.
+void check_adjoint(const Group& g, const std::function<Tensor(const Tensor&)>& map, int64_t rows,
+                   const std::string& what) {
+  const Tensor x = torch::randn({3, rows, 2}, torch::kFloat64).set_requires_grad(true);
+  const Tensor z = map(x);
+  const Tensor y = torch::randn_like(z);
+  const Tensor grad = torch::autograd::grad({z}, {x}, {y})[0];
+  const Tensor sums = torch::stack({(z.detach() * y).sum(), (x.detach() * grad).sum()});
+  g.all_reduce(sums).wait();
+  require(torch::allclose(sums[0], sums[1], 1e-12, 1e-12), what, ": ", sums);
+}
+
+int adjoint(const Group& world) {
+  const std::shared_ptr<Group> group = test::delayed(world, 7);
+  const ModelCollectives collectives(*group);
+  torch::manual_seed(static_cast<uint64_t>(10 + world.rank()));
+  const int64_t n = world.size();
+  const auto check = [&](const std::string& what, int64_t rows, auto&& map) {
+    check_adjoint(*group, map, rows, what);
+  };
+  check("all_gather", 5, [&](const Tensor& x) { return collectives.all_gather(x, 1); });
+  check("all_gather, last", 5, [&](const Tensor& x) { return collectives.all_gather(x, -1); });
+  check("reduce_scatter", 2 * n, [&](const Tensor& x) { return collectives.reduce_scatter(x, 1); });
+  check("all_reduce", 3, [&](const Tensor& x) { return collectives.all_reduce(x); });
+  check("narrow", 2 * n, [&](const Tensor& x) { return collectives.narrow(x, 1); });
+  const Tensor x = torch::randn({3, 2 * n, 2});
+  group->broadcast(x, 0).wait();
+  expect_equal(collectives.all_gather(collectives.narrow(x, 1), 1), x, "gather of narrow");
+  expect_equal(collectives.reduce_scatter(x, 1), collectives.narrow(x, 1) * double(n),
+               "reduce_scatter of equal parts");
+  return say("adjoint"), 0;
+}
+
 std::string ranks_of(const Group& g, int64_t world_rank) {
   std::string ranks;
   for (const std::string& text : g.all_gather_text(std::to_string(world_rank))) ranks += text;
@@ -234,6 +269,7 @@ int run_rank(const std::string& scenario) {
   const std::shared_ptr<Group> world = connect(env, torch::kCPU, timeout);
   if (scenario == "collectives") return collectives(*world);
   if (scenario == "delayed") return delayed(*world);
+  if (scenario == "adjoint") return adjoint(*world);
   if (scenario == "mesh") return mesh(world);
   if (scenario == "refuse") return refuse(*world);
   if (scenario == "kill") return lose_a_rank(*world, SIGKILL);

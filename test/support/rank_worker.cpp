@@ -3,6 +3,7 @@
 //
 // COSMOS_TEST_KILL="RANK STEPS FILE" kills a rank by SIGKILL after so many steps of its own, once:
 // it leaves FILE, and lives on where FILE is. COSMOS_TEST_RESTARTS=N: --max-restarts.
+// COSMOS_TEST_DELAY=1: collectives end after random delays, their outputs NaN until waited for.
 
 #include <csignal>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include <sstream>
 
 #include "modules/registry.h"
+#include "test/support/delayed_group.h"
 #include "test/support/latent_clips.h"
 #include "tools/program.h"
 #include "trainer/checkpoint/store.h"
@@ -60,7 +62,8 @@ int run(int argc, char** argv) {
   register_builtin_recipes();
   test::register_latent_clips();
   const Config config = load_config(argv[2], {argv + 3, argv + argc});
-  const auto world = env.world > 1 ? connect(env, torch::kCPU, std::chrono::seconds(60)) : nullptr;
+  auto world = env.world > 1 ? connect(env, torch::kCPU, std::chrono::seconds(60)) : nullptr;
+  if (world && std::getenv("COSMOS_TEST_DELAY")) world = test::delayed(*world, 3);
   const RunResult result = Trainer(config, make_recipe(config.recipe, "recipe"),
                                    {.should_stop = killer(env.rank), .world = world})
                                .run();

@@ -74,7 +74,7 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
   const FullyShard* sharded = state.sharded;
   const auto take_rows = [&](const std::string& name, const Tensor& whole) {
     const torch::NoGradGuard no_grad;
-    sharded->shard(name).copy_(sharded->rows_of(whole));
+    sharded->shard(name).copy_(sharded->part_of(name, whole));
   };
   if (!whole_model) {
     copy_tensors(modules::load_safetensors(file), trainable_map(state.model), file.string(),
@@ -101,8 +101,8 @@ void load_optimizer(const fs::path& file, const TrainState& state) {
     wanted[key] = shape_alone(kind == "step" ? tensor : parameters[name]);
   }
   copy_tensors(loaded, wanted, file.string(), [&](const std::string& key, const Tensor& whole) {
-    Tensor(mine.at(key))
-        .copy_(split_key(key).first == "step" ? whole : state.sharded->rows_of(whole));
+    const auto [kind, name] = split_key(key);
+    Tensor(mine.at(key)).copy_(kind == "step" ? whole : state.sharded->part_of(name, whole));
   });
   TensorMap own;  // of the optimiser; the rest are the shards themselves
   for (const auto& [key, ignored] : state.optimizer.state()) own[key] = mine.at(key);
@@ -128,7 +128,7 @@ void load_averages(const fs::path& dir, const TrainState& state, bool whole_mode
       Tensor(wanted.at(key)).copy_(whole);
     else
       Tensor(averages.at(found->second))
-          .copy_(state.sharded ? state.sharded->rows_of(whole) : whole);
+          .copy_(state.sharded ? state.sharded->part_of(found->second, whole) : whole);
   };
   copy_tensors(
       whole_model ? modules::WeightFolder(file).tensors() : modules::load_safetensors(file), wanted,
@@ -165,6 +165,7 @@ void save_state(const fs::path& dir, const TrainState& state, const WholeTensors
 }
 
 void load_state(const fs::path& dir, const TrainState& state) {
+  const FullyShard::WholeShapes shapes(state.sharded);
   const bool whole = whole_model_trains(state.model);
   const fs::path weights = dir / (whole ? "model" : "trainable.safetensors");
   require(fs::exists(weights), weights.string(), ": missing; the checkpoint was trained ",

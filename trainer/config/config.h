@@ -67,6 +67,7 @@ struct ParallelConfig {
   int64_t replica = 1;
   int64_t context = 1;
   int64_t tensor = 1;
+  bool sequence = true;
   bool reshard_after_forward = true;
 
   template <typename Visitor>
@@ -80,6 +81,9 @@ struct ParallelConfig {
       "weights' shards, too");
     v("tensor", tensor,
       "ranks that hold slices of the same products, by heads and columns (tensor parallelism)");
+    v("sequence", sequence,
+      "with tensor above 1: split the tokens between the products, too (sequence parallelism); the "
+      "same bytes move, fewer are kept for backward");
     v("reshard_after_forward", reshard_after_forward,
       "free a block's parameters between forward and backward; false: more memory, fewer gathers");
   }
@@ -118,8 +122,7 @@ struct TrainerConfig {
     v("seed", seed, "of sample order, noise, timesteps and initial weights");
     v("precision", precision,
       "fp32; bf16: bfloat16 model with float32 master weights; fp64: for comparisons");
-    v("device", device,
-      "auto (a GPU where there is one), cpu, cuda (each rank its own) or cuda:N");
+    v("device", device, "auto (a GPU where there is one), cpu, cuda (each rank its own) or cuda:N");
     v("clip_norm", clip_norm, "gradients are scaled down to this global norm; 0 = never");
     v("optimizer", optimizer, "AdamW");
     v("schedule", schedule, "learning rate over the run");

@@ -91,6 +91,11 @@ class Recipe {
     return 0;
   }
 
+  /// Elements of activations that tensor parallelism hands to collectives in one training step for
+  /// one sample, 0 when unknown. `sequence`: tokens are split, too. Every `recompute`-th block is
+  /// run again in backward; 0: none.
+  virtual double tensor_elements_per_sample(bool sequence, int64_t recompute) const { return 0; }
+
   /// FLOPs of one training step for one sample (forward + backward), 0 when unknown.
   virtual double flops_per_sample() const { return 0; }
   /// Tokens the model sees per sample, 0 when unknown.

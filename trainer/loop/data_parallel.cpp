@@ -53,13 +53,14 @@ DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& c
     : world_(std::move(world)), config_(config) {
   const int64_t shard = shard_ranks(config, ranks());
   if (world_ && ranks() > 1)
-    mesh_ = std::make_unique<Mesh>(
-        world_,
-        Mesh::Axes{{"replica", config.replica},
-                   {"shard", shard},
-                   {"context", config.context},
-                   {"tensor", config.tensor}},
-        Mesh::Spans{{"data", {"replica", "shard"}}, {"weights", {"shard", "context"}}});
+    mesh_ = std::make_unique<Mesh>(world_,
+                                   Mesh::Axes{{"replica", config.replica},
+                                              {"shard", shard},
+                                              {"context", config.context},
+                                              {"tensor", config.tensor}},
+                                   Mesh::Spans{{"data", {"replica", "shard"}},
+                                               {"weights", {"shard", "context"}},
+                                               {"model", {"shard", "context", "tensor"}}});
 }
 
 int64_t DataParallel::data_rank() const {
@@ -73,9 +74,12 @@ int64_t DataParallel::data_ranks() const {
 std::shared_ptr<modules::BlockRunner> DataParallel::shard(
     modules::Model& model, std::shared_ptr<modules::BlockRunner> inner) {
   if (!mesh_) return inner;
+  if (config_.tensor > 1)
+    tensor_ = std::make_unique<TensorParallel>(model, mesh_->axis("tensor"), config_.sequence,
+                                               std::make_shared<modules::TokenPlan>());
   sharded_ = std::make_shared<FullyShard>(
       model, *mesh_, ShardOptions{.reshard_after_forward = config_.reshard_after_forward},
-      std::move(inner));
+      std::move(inner), tensor_ ? tensor_->slices() : TensorSlices());
   return sharded_;
 }
 
@@ -89,7 +93,7 @@ Tensor DataParallel::mean(const Tensor& scalar) const {
 Tensor DataParallel::sum_over_shards(Tensor scalar) const {
   if (!mesh_) return scalar;
   const Tensor sum = scalar.detach().clone().reshape({1});
-  mesh_->axis("weights").all_reduce(sum).wait();
+  mesh_->axis("model").all_reduce(sum).wait();
   return sum.reshape({});
 }
 

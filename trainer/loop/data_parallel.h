@@ -29,11 +29,13 @@ class DataParallel {
   int64_t data_rank() const;
   int64_t data_ranks() const;
 
-  /// Shards the model. Returns its block runner: `inner` itself in one process.
+  /// Splits and shards the model. Returns its block runner: `inner` itself in one process.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
                                               std::shared_ptr<modules::BlockRunner> inner);
   /// Null in one process.
   FullyShard* sharded() const { return sharded_.get(); }
+  /// Bytes of activations that this rank handed to collectives so far.
+  int64_t activation_bytes() const { return tensor_ ? tensor_->bytes() : 0; }
 
   /// Mean over ranks of a scalar.
   Tensor mean(const Tensor& scalar) const;
@@ -54,6 +56,7 @@ class DataParallel {
   std::shared_ptr<Group> world_;
   std::unique_ptr<Mesh> mesh_;
   ParallelConfig config_;
+  std::unique_ptr<TensorParallel> tensor_;
   std::shared_ptr<FullyShard> sharded_;
 };
 

@@ -1,6 +1,7 @@
 #include "trainer/loop/plan.h"
 
 #include <algorithm>
+#include <c10/util/accumulate.h>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -75,6 +76,7 @@ void count_whole(const modules::Model& model, const TrainerConfig& t, Plan& plan
 /// One rank of several: its rows (float32 where trained, one for weight and master), the blocks
 /// that are whole at a time, and what FullyShard hands to collectives.
 void count_shards(const modules::Model& model, const TrainerConfig& t, Plan& plan) {
+  const TensorSlices slices = tensor_slices(model, plan.tensor);
   Seen seen;
   double gathers = 0, largest = 0, all = 0;
   bool backward = false;  // blocks before the first trained one are gathered for forward alone
@@ -83,9 +85,16 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, Plan& pla
     for (const auto& item : unit.block->named_parameters()) {
       const Tensor& p = item.value();
       if (!seen.insert(p.unsafeGetTensorImpl()).second) continue;
-      const bool low = t.precision == "bf16" && !model.keeps_float32(unit.name + "." + item.key());
-      const auto rows = static_cast<double>(ops::padded_shard_numel(p.sizes(), plan.shard));
-      const double ranks = static_cast<double>(plan.shard);
+      const std::string name = unit.name + "." + item.key();
+      const bool low = t.precision == "bf16" && !model.keeps_float32(name);
+      // A slice's rows on the ranks that have the same slice, other rows on all of the replica.
+      const auto slice = slices.find(name);
+      const bool split = slice != slices.end();
+      const std::vector<int64_t> sizes =
+          split ? slice_sizes(slice->second, plan.tensor) : p.sizes().vec();
+      const int64_t holders = split ? plan.shard : plan.shard * plan.tensor;
+      const auto rows = static_cast<double>(ops::padded_shard_numel(sizes, holders));
+      const auto ranks = static_cast<double>(holders);
       whole += ranks * rows * (low ? 2 : 4);
       backward |= p.requires_grad();
       plan.weight_bytes += rows * (low && !p.requires_grad() ? 2 : 4);
@@ -93,7 +102,8 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, Plan& pla
       plan.gradient_bytes += rows * 4;
       plan.optimizer_bytes += rows * moment_bytes(t);
       plan.ema_bytes += t.ema.kind == "none" ? 0 : rows * 4;
-      plan.sum_bytes += t.gradient_accumulation > 1 ? static_cast<double>(p.numel()) * 4 : 0;
+      plan.sum_bytes +=
+          t.gradient_accumulation > 1 ? static_cast<double>(c10::multiply_integers(sizes)) * 4 : 0;
       plan.reduce_traffic += ranks * rows * 4;
     }
     gathers += whole * (backward && t.parallel.reshard_after_forward ? 2 : 1);
@@ -113,6 +123,7 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   Plan plan;
   plan.replica = t.parallel.replica;
   plan.shard = shard_ranks(t.parallel, ranks) * t.parallel.context;
+  plan.tensor = t.parallel.tensor;
   {
     const modules::SkipInit untouched;
     const auto model = recipe.model_for_plan();
@@ -122,18 +133,26 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
       plan.parameters += p.numel();
       plan.trained += p.requires_grad() ? p.numel() : 0;
     }
-    if (plan.shard * plan.replica > 1)
+    if (plan.ranks() > 1)
       count_shards(*model, t, plan);
     else
       count_whole(*model, t, plan);
   }
   const auto micro = static_cast<double>(t.micro_batch_size);
-  const int64_t element_bytes = bf16 ? 2 : 4;
+  const int64_t element_bytes = bf16 ? 2 : t.precision == "fp64" ? 8 : 4;
   const double kept = recipe.activation_bytes_per_sample(/*recompute=*/false, element_bytes);
   const double recomputed = recipe.activation_bytes_per_sample(/*recompute=*/true, element_bytes);
   const double fraction = t.activation_checkpointing == "full"        ? 1
                           : t.activation_checkpointing == "selective" ? 1.0 / t.selective_every
                                                                       : 0;
+  if (plan.tensor > 1) {
+    const int64_t every = t.activation_checkpointing == "none"   ? 0
+                          : t.activation_checkpointing == "full" ? 1
+                                                                 : t.selective_every;
+    plan.tensor_traffic = micro * static_cast<double>(t.gradient_accumulation * element_bytes) *
+                          recipe.tensor_elements_per_sample(t.parallel.sequence, every) /
+                          static_cast<double>(t.parallel.context);
+  }
   plan.activation_bytes = micro * (fraction * recomputed + (1 - fraction) * kept);
   plan.flops_per_step =
       recipe.flops_per_sample() * micro * static_cast<double>(t.gradient_accumulation);
@@ -154,10 +173,12 @@ std::string format_plan(const Plan& plan, const Config& config) {
   line("trained", format_count(plan.trained));
   line("FLOPs per step",
        known(plan.flops_per_step, format_number(plan.flops_per_step * 1e-12) + " T"));
-  const bool sharded = plan.shard * plan.replica > 1;
+  const bool sharded = plan.ranks() > 1;
   if (sharded)
-    line("ranks", std::to_string(plan.shard * plan.replica) + ": " + std::to_string(plan.replica) +
-                      " x " + std::to_string(plan.shard) + " shards; bytes of one:");
+    line("ranks", std::to_string(plan.ranks()) + ": " + std::to_string(plan.replica) + " x " +
+                      std::to_string(plan.shard) + " shards" +
+                      (plan.tensor > 1 ? " x " + std::to_string(plan.tensor) + " slices" : "") +
+                      "; bytes of one:");
   const bool wider = sharded && config.trainer.precision == "bf16";
   line("weights (" + config.trainer.precision + (wider ? ", trained ones fp32)" : ")"),
        format_bytes(plan.weight_bytes));
@@ -176,6 +197,9 @@ std::string format_plan(const Plan& plan, const Config& config) {
   line("communication per step", sharded ? format_bytes(plan.gather_traffic) + " gathered, " +
                                                format_bytes(plan.reduce_traffic) + " reduced"
                                          : "none (one process)");
+  if (plan.tensor > 1)
+    line("activations between slices",
+         known(plan.tensor_traffic, format_bytes(plan.tensor_traffic) + " a step"));
   if (plan.available_bytes > 0) {
     const bool fits = plan.total_bytes() <= plan.available_bytes;
     line("free memory here",

@@ -16,6 +16,7 @@ struct Plan {
   int64_t parameters = 0;
   int64_t trained = 0;
   int64_t shard = 1, replica = 1;   ///< ranks that share one copy of the state; copies
+  int64_t tensor = 1;               ///< ranks that hold slices of each of those
   double flops_per_step = 0;        ///< 0: the recipe does not say
   double activation_bytes = 0;      ///< of one micro-batch; 0: the recipe does not say
   double weight_bytes = 0;          ///< the model in its precision; a sharded one in float32
@@ -24,12 +25,14 @@ struct Plan {
   double gathered_bytes = 0;        ///< sharded: blocks that are whole at a time
   double gather_traffic = 0;        ///< bytes of all-gathers in a step, all ranks' parts
   double reduce_traffic = 0;        ///< bytes of reduce-scatters in a step
+  double tensor_traffic = 0;        ///< bytes of activations that collectives move in a step
   double optimizer_bytes = 0;       ///< AdamW's two moments, float32
   double master_bytes = 0;          ///< float32 copies under bf16
   double ema_bytes = 0;             ///< float32 averages
   double available_bytes = 0;       ///< free memory here; 0: unknown
   std::vector<std::string> advice;  ///< what to change when it does not fit
 
+  int64_t ranks() const { return shard * replica * tensor; }
   double total_bytes() const {
     return activation_bytes + state_bytes() + ema_bytes + sum_bytes + gathered_bytes;
   }

@@ -86,6 +86,7 @@ void Trainer::start() {
 
 void Trainer::describe_run() {
   int64_t parameters = 0, trained = 0;
+  const FullyShard::WholeShapes shapes(parallel_.sharded());
   for (const Tensor& p : model_->parameters()) {
     parameters += p.numel();
     if (p.requires_grad()) trained += p.numel();

@@ -158,6 +158,9 @@ void Trainer::count_bytes(Json& row) {
   row["gathered_bytes"] = now.gathered - traffic_.gathered;
   row["reduced_bytes"] = now.reduced - traffic_.reduced;
   traffic_ = now;
+  const int64_t activations = parallel_.activation_bytes();
+  row["activation_bytes_moved"] = activations - moved_;
+  moved_ = activations;
 }
 
 int64_t Trainer::samples_per_step() const {

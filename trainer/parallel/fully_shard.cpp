@@ -58,25 +58,32 @@ std::vector<ShardUnit> shard_units(const torch::nn::Module& model) {
 }
 
 FullyShard::FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
-                       std::shared_ptr<modules::BlockRunner> inner)
-    : mesh_(mesh), options_(options), inner_(std::move(inner)) {
+                       std::shared_ptr<modules::BlockRunner> inner, TensorSlices slices)
+    : mesh_(mesh), options_(options), slices_(std::move(slices)), inner_(std::move(inner)) {
   for (const ShardUnit& unit : shard_units(model)) add_unit(unit.name, *unit.block);
   for (const auto& item : model.named_parameters())
     require(by_name_.count(item.key()) > 0, "cannot shard ", model.class_name(), ": parameter ",
             item.key(), " is in none of its blocks");
 }
 
+const Group& FullyShard::row_group(const std::string& name) const {
+  return mesh_.axis(slices_.count(name) > 0 ? "weights" : "model");
+}
+
 void FullyShard::add_unit(const std::string& name, torch::nn::Module& block) {
-  // One bucket a dtype: bf16 weights and the few that stay float32.
-  std::map<torch::Dtype, std::vector<std::pair<std::string, Tensor>>> by_dtype;
+  // One bucket a dtype (bf16 weights and the few that stay float32) and group.
+  std::map<std::pair<torch::Dtype, bool>, std::vector<std::pair<std::string, Tensor>>> kinds;
   std::set<const void*> seen;
-  for (const auto& item : block.named_parameters())
-    if (seen.insert(item.value().unsafeGetTensorImpl()).second)
-      by_dtype[item.value().scalar_type()].emplace_back(name + "." + item.key(), item.value());
+  for (const auto& item : block.named_parameters()) {
+    if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
+    const std::string path = name + "." + item.key();
+    kinds[{item.value().scalar_type(), slices_.count(path) > 0}].emplace_back(path, item.value());
+  }
   auto unit = std::make_unique<Unit>();
   unit->name = name;
-  for (const auto& [dtype, params] : by_dtype) {
-    unit->buckets.push_back(std::make_unique<ShardBucket>(params, mesh_));
+  for (const auto& [kind, params] : kinds) {
+    unit->buckets.push_back(
+        std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_));
     unit->trained |= unit->buckets.back()->trained();
     for (const auto& param : unit->buckets.back()->params()) by_name_[param.name] = &param;
   }
@@ -214,9 +221,9 @@ NamedTensors FullyShard::shards() const {
 
 TensorMap FullyShard::gather(const TensorMap& shards) const {
   torch::NoGradGuard no_grad;
-  const Group& group = mesh_.axis("weights");
   TensorMap whole;
   for (const auto& [name, shard] : shards) {
+    const Group& group = row_group(name);
     const Tensor& full = by_name_.at(name)->full;
     const int64_t chunk = shard_rows(full.size(0), 0, group.size()).size();
     std::vector<int64_t> sizes = full.sizes().vec();
@@ -227,13 +234,18 @@ TensorMap FullyShard::gather(const TensorMap& shards) const {
     const Tensor all = torch::empty(sizes, padded.options());
     group.all_gather(padded.flatten(), all.flatten()).wait();
     whole[name] = all.narrow(0, 0, full.size(0));
+    if (const auto slice = slices_.find(name); slice != slices_.end())
+      whole[name] = whole_of(whole[name], slice->second, mesh_.axis("tensor"));
   }
   return whole;
 }
 
-Tensor FullyShard::rows_of(const Tensor& whole) const {
-  const Group& group = mesh_.axis("weights");
-  return shard_of(whole, group.rank(), group.size());
+Tensor FullyShard::part_of(const std::string& name, const Tensor& whole) const {
+  const Group &rows = row_group(name), &tensor = mesh_.axis("tensor");
+  const auto slice = slices_.find(name);
+  const Tensor mine =
+      slice == slices_.end() ? whole : slice_of(whole, slice->second, tensor.rank(), tensor.size());
+  return shard_of(mine, rows.rank(), rows.size());
 }
 
 Tensor FullyShard::shard(const std::string& name) const {
@@ -245,11 +257,31 @@ FullyShard::Whole::Whole(FullyShard* sharded) : sharded_(sharded) {
   if (!sharded_) return;
   sharded_->settle();
   for (const auto& unit : sharded_->units_) sharded_->unshard(*unit);
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, slice] : sharded_->slices_) {
+    Tensor full = sharded_->by_name_.at(name)->full;
+    slices_.emplace_back(full, full.detach());
+    full.set_data(whole_of(full.detach(), slice, sharded_->mesh_.axis("tensor")));
+  }
 }
 
 FullyShard::Whole::~Whole() {
   if (!sharded_) return;
+  for (auto& [full, mine] : slices_) full.set_data(mine);
   for (const auto& unit : sharded_->units_) sharded_->reshard(*unit);
+}
+
+FullyShard::WholeShapes::WholeShapes(FullyShard* sharded) {
+  if (!sharded) return;
+  for (const auto& [name, slice] : sharded->slices_) {
+    Tensor full = sharded->by_name_.at(name)->full;
+    slices_.emplace_back(full, full.detach());
+    full.set_data(torch::empty({}, full.options().requires_grad(false)).expand(slice.whole));
+  }
+}
+
+FullyShard::WholeShapes::~WholeShapes() {
+  for (auto& [full, mine] : slices_) full.set_data(mine);
 }
 
 int64_t FullyShard::resident_bytes() const {

@@ -26,8 +26,8 @@ torch::Dtype wide_dtype(const Tensor& x) {
 }  // namespace
 
 ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params,
-                         const Mesh& mesh)
-    : shard_group_(&mesh.axis("weights")),
+                         const Group& shards, const Mesh& mesh)
+    : shard_group_(&shards),
       replica_group_(&mesh.axis("replica")),
       losses_(static_cast<double>(mesh.world().size())) {
   torch::NoGradGuard no_grad;

@@ -29,8 +29,10 @@ class ShardBucket {
     bool trained = false;
   };
 
-  /// Takes over: copies this rank's rows and frees the parameters' storage. All of one dtype.
-  ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Mesh& mesh);
+  /// Takes over: copies this rank's rows and frees the parameters' storage. All of one dtype, with
+  /// rows on the ranks of `shards`.
+  ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Group& shards,
+              const Mesh& mesh);
 
   /// Begins the all-gather, unless the parameters are there or under way.
   void prefetch(ShardTraffic& traffic);

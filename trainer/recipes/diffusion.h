@@ -45,6 +45,7 @@ class DiffusionRecipe : public Recipe {
   double flops_per_sample() const override;
   double tokens_per_sample() const override;
   double activation_bytes_per_sample(bool recompute, int64_t element_bytes) const override;
+  double tensor_elements_per_sample(bool sequence, int64_t recompute) const override;
 
   std::shared_ptr<modules::CosmosTransformer3DModel> transformer();
   /// Null when the data are latents.

@@ -1,5 +1,6 @@
 // What a training step of the "predict" recipe costs, for --plan and the metrics.
 
+#include "modules/dit/parallel_plan.h"
 #include "modules/hub/json_file.h"
 #include "trainer/recipes/diffusion.h"
 
@@ -67,6 +68,13 @@ double DiffusionRecipe::activation_bytes_per_sample(bool recompute, int64_t elem
   const double kept = recompute ? layers + kKeptPerToken : layers * kKeptPerToken;
   return tokens_per_sample() * static_cast<double>(config.hidden_size()) * kept *
          static_cast<double>(element_bytes);
+}
+
+double DiffusionRecipe::tensor_elements_per_sample(bool sequence, int64_t recompute) const {
+  const modules::DitConfig config = dit_config();
+  const auto traffic = modules::tensor_traffic(config, tokens_per_sample(), sequence);
+  const int64_t again = recompute > 0 ? (config.num_layers + recompute - 1) / recompute : 0;
+  return traffic.block * static_cast<double>(2 * config.num_layers + again) + 2 * traffic.head;
 }
 
 }  // namespace cosmos::trainer

@@ -48,6 +48,9 @@ class ScaleAdapter : public modules::LinearAdapter {
   Tensor adapt(const Tensor&, const Tensor& base, const modules::LinearImpl&) override {
     return base * scale;
   }
+  std::optional<int64_t> split_dim(const std::string&, modules::Split split) const override {
+    return split == modules::Split::kColumn ? std::optional<int64_t>(0) : std::nullopt;
+  }
   Tensor scale;
 };
 

@@ -4,136 +4,17 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 
-#include "modules/hub/json_file.h"
-#include "modules/hub/safetensors.h"
-#include "modules/hub/weight_folder.h"
 #include "modules/registry.h"
 #include "test/support/latent_clips.h"
-#include "test/support/program.h"
-#include "test/support/temp_folder.h"
+#include "test/support/rank_runs.h"
 #include "trainer/config/config.h"
 #include "trainer/loop/plan.h"
 #include "trainer/recipes/builtin.h"
 
 using namespace cosmos;
 using namespace cosmos::trainer;
-using cosmos::test::TempFolder;
+using namespace cosmos::test;
 namespace fs = std::filesystem;
-
-namespace {
-
-/// Sizes that 2, 3 and 4 ranks do not divide; global batches of four clips.
-Json config_json(const Json& trainer, const Json& recipe) {
-  Json config = {{"recipe",
-                  {{"type", "predict"},
-                   {"model",
-                    {{"in_channels", 5},
-                     {"out_channels", 4},
-                     {"num_attention_heads", 2},
-                     {"attention_head_dim", 12},
-                     {"num_layers", 2},
-                     {"mlp_ratio", 2.0},
-                     {"text_embed_dim", 8},
-                     {"adaln_lora_dim", 5},
-                     {"max_size", {8, 16, 16}},
-                     {"extra_pos_embed_type", nullptr}}},
-                   {"data", {{"type", "latent-clips"}}},
-                   {"latent_cache", "none"},
-                   {"condition_frames", {0.5, 0.5}}}},
-                 {"trainer",
-                  {{"steps", 6},
-                   {"gradient_accumulation", 4},
-                   {"precision", "fp64"},
-                   {"threads", 1},
-                   {"clip_norm", 0.5},
-                   {"optimizer", {{"lr", 3e-3}}},
-                   {"ema", {{"kind", "constant"}, {"decay", 0.9}}}}}};
-  config["trainer"].update(trainer, /*merge_objects=*/true);
-  config["recipe"].update(recipe);
-  return config;
-}
-
-struct Outcome {
-  std::vector<double> losses, norms;
-  TensorMap weights, averages, optimizer;
-};
-
-class Runs {
- public:
-  Outcome run(const std::string& name, int ranks, const Json& trainer,
-              const Json& recipe = Json::object()) {
-    const auto answer = start(name, ranks, trainer, recipe);
-    INFO(answer.text);
-    REQUIRE(answer.code == 0);
-    return read(dir(name));
-  }
-  /// `before`: shell commands.
-  cosmos::test::Answer start(const std::string& name, int ranks, const Json& trainer,
-                             const Json& recipe, const std::string& before = "") {
-    const fs::path file = folder_ / (name + ".json");
-    modules::write_json(file, config_json(trainer, recipe));
-    return cosmos::test::run_program(
-        "rank_worker",
-        std::to_string(ranks) + " " + file.string() + " run.dir=" + dir(name).string(), before);
-  }
-  fs::path dir(const std::string& name) const { return folder_ / name; }
-
-  static Outcome read(const fs::path& dir) {
-    Outcome outcome;
-    std::ifstream metrics(dir / "metrics.jsonl");
-    for (std::string line; std::getline(metrics, line);) {
-      const Json row = Json::parse(line);
-      outcome.losses.push_back(row.at("loss"));
-      outcome.norms.push_back(row.at("grad_norm"));
-    }
-    const fs::path last = dir / "checkpoints" / "step-00000006";
-    if (fs::exists(last / "model")) {
-      outcome.weights = modules::WeightFolder(last / "model").tensors();
-      outcome.averages = modules::WeightFolder(last / "ema").tensors();
-    } else {  // part of the model is frozen
-      outcome.weights = modules::load_safetensors(last / "trainable.safetensors");
-      outcome.averages = modules::load_safetensors(last / "ema.safetensors");
-    }
-    outcome.optimizer = modules::load_safetensors(last / "optimizer.safetensors");
-    return outcome;
-  }
-
- private:
-  TempFolder folder_;
-};
-
-double worst(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double found = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    found = std::max(found, std::abs(a[i] - b[i]) / std::abs(b[i]));
-  return found;
-}
-
-double worst(const TensorMap& a, const TensorMap& b) {
-  REQUIRE(a.size() == b.size());
-  double found = 0;
-  for (const auto& [name, tensor] : a) {
-    INFO(name);
-    REQUIRE(b.count(name) == 1);
-    REQUIRE(tensor.sizes() == b.at(name).sizes());
-    if (tensor.numel() > 0)
-      found = std::max(
-          found,
-          (tensor.to(torch::kDouble) - b.at(name).to(torch::kDouble)).abs().max().item<double>());
-  }
-  return found;
-}
-
-void check_same(const Outcome& ours, const Outcome& one, double tolerance) {
-  CHECK(worst(ours.losses, one.losses) < tolerance);
-  CHECK(worst(ours.norms, one.norms) < tolerance);
-  CHECK(worst(ours.weights, one.weights) < tolerance);
-  CHECK(worst(ours.averages, one.averages) < tolerance);
-  CHECK(worst(ours.optimizer, one.optimizer) < tolerance);
-}
-
-}  // namespace
 
 TEST_CASE("sharded ranks train as one process does", "[parallel]") {
   Runs runs;

@@ -48,6 +48,13 @@ TEST_CASE("a delayed group agrees too, and holds NaN until waited for", "[group]
   CHECK(count(answer.text, "delayed agrees") == 2);
 }
 
+TEST_CASE("collectives inside a model have their adjoints as backward", "[group]") {
+  const Answer answer = run_program("group_worker", "2 adjoint");
+  INFO(answer.text);
+  CHECK(answer.code == 0);
+  CHECK(count(answer.text, "adjoint") == 2);
+}
+
 TEST_CASE("a mesh gives every rank its groups", "[group]") {
   const Answer answer = run_program("group_worker", "4 mesh");
   INFO(answer.text);
