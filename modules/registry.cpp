@@ -7,6 +7,7 @@
 #include "modules/hub/registry.h"
 #include "modules/tokenizer/autoencoder_kl_cosmos.h"
 #include "modules/tokenizer/autoencoder_kl_wan.h"
+#include "modules/transfer/control_net.h"
 
 namespace cosmos::modules {
 
@@ -22,6 +23,10 @@ void register_builtin_models() {
       {"AutoencoderKLWan",
        [](const Json& config, const std::string& where) {
          return std::make_shared<AutoencoderKLWan>(config, where);
+       }},
+      {"CosmosControlNetModel",
+       [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+         return std::make_shared<CosmosControlNetModel>(ControlNetConfig::from_json(config, where));
        }},
       {"CosmosTransformer3DModel",
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {

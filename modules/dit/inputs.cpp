@@ -19,19 +19,6 @@ std::string shape_text(const Tensor& x) {
   return x.defined() ? text.str() : "nothing";
 }
 
-/// Throws unless `x` has the sizes `expected`, where -1 stands for any.
-void check_shape(const Tensor& x, const char* name, std::initializer_list<int64_t> expected,
-                 const char* legend) {
-  bool fits = x.defined() && x.dim() == static_cast<int64_t>(expected.size());
-  int64_t axis = 0;
-  for (int64_t size : expected) {
-    fits = fits && (size < 0 || x.size(axis) == size);
-    ++axis;
-  }
-  require(fits, name, ": expected ", legend, " = ", at::IntArrayRef(expected), ", got ",
-          shape_text(x));
-}
-
 /// block_controlnet_hidden_states.0, .1, ... without holes, in the order of the numbers.
 Tensors control_residuals(const TensorMap& inputs) {
   Tensors residuals;
@@ -43,6 +30,18 @@ Tensors control_residuals(const TensorMap& inputs) {
 }
 
 }  // namespace
+
+void check_shape(const Tensor& x, const char* name, std::initializer_list<int64_t> expected,
+                 const char* legend) {
+  bool fits = x.defined() && x.dim() == static_cast<int64_t>(expected.size());
+  int64_t axis = 0;
+  for (int64_t size : expected) {
+    fits = fits && (size < 0 || x.size(axis) == size);
+    ++axis;
+  }
+  require(fits, name, ": expected ", legend, " = ", at::IntArrayRef(expected), ", got ",
+          shape_text(x));
+}
 
 DitInputs dit_inputs(const TensorMap& inputs) {
   DitInputs out;
@@ -89,7 +88,12 @@ void CosmosTransformer3DModel::check(const DitInputs& in) const {
   require(channels == config_.in_channels, "hidden_states: ", C, " channels",
           in.condition_mask.defined() ? " and the condition mask" : " and no condition mask",
           " make ", channels, ", the model takes ", config_.in_channels, " (in_channels)");
+  check_context(in);
+  check_residuals(in);
+}
 
+void DitBase::check_context(const DitInputs& in) const {
+  const auto [B, C, T, H, W] = dims<5>(in.hidden_states, "hidden_states");
   const auto& patch = config_.patch_size;
   require(T % patch[0] == 0 && H % patch[1] == 0 && W % patch[2] == 0, "hidden_states: ", T, "x", H,
           "x", W, " latent positions do not divide into patches of ", patch[0], "x", patch[1], "x",
@@ -131,7 +135,10 @@ void CosmosTransformer3DModel::check(const DitInputs& in) const {
     check_shape(in.padding_mask, "padding_mask", {masks, 1, -1, -1}, "[1 or B, 1, rows, columns]");
   }
   require(!in.fps || *in.fps > 0, "fps: expected a positive number, got ", in.fps.value_or(0));
+}
 
+void CosmosTransformer3DModel::check_residuals(const DitInputs& in) const {
+  const int64_t B = in.hidden_states.size(0);
   const auto& residuals = in.block_controlnet_hidden_states;
   if (residuals.empty()) return;
   require(

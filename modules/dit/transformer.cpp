@@ -7,16 +7,27 @@
 
 namespace cosmos::modules {
 
-CosmosTransformer3DModel::CosmosTransformer3DModel(const DitConfig& config) : config_(config) {
+void DitBase::register_context() {
+  if (config_.has_learnable_positions())
+    learnable_pos_embed_ = register_module("learnable_pos_embed", LearnablePosEmbed(config_));
+  time_embed_ = register_module("time_embed", TimeEmbed(config_.hidden_size()));
+  if (config_.use_crossattn_projection)
+    crossattn_proj_ = register_module(
+        "crossattn_proj",
+        Projection(config_.crossattn_proj_in_channels, config_.encoder_hidden_states_channels));
+  if (config_.has_image_context())
+    img_context_proj_ = register_module(
+        "img_context_proj", Projection(*config_.img_context_dim_in, config_.img_context_dim_out));
+}
+
+CosmosTransformer3DModel::CosmosTransformer3DModel(const DitConfig& config) : DitBase(config) {
   config_.check("CosmosTransformer3DModel");
   const int64_t D = config_.hidden_size();
   const auto& patch = config_.patch_size;
   {
     SkipInit quiet;  // initialise() writes every parameter once
     patch_embed_ = register_module("patch_embed", PatchEmbed(config_));
-    if (config_.has_learnable_positions())
-      learnable_pos_embed_ = register_module("learnable_pos_embed", LearnablePosEmbed(config_));
-    time_embed_ = register_module("time_embed", TimeEmbed(D));
+    register_context();
     auto blocks = add_container(*this, "transformer_blocks");
     for (int64_t i = 0; i < config_.num_layers; ++i)
       transformer_blocks_.push_back(
@@ -25,18 +36,11 @@ CosmosTransformer3DModel::CosmosTransformer3DModel(const DitConfig& config) : co
     proj_out_ = register_module(
         "proj_out",
         Linear(D, patch[0] * patch[1] * patch[2] * config_.out_channels, /*bias=*/false));
-    if (config_.use_crossattn_projection)
-      crossattn_proj_ = register_module(
-          "crossattn_proj",
-          Projection(config_.crossattn_proj_in_channels, config_.encoder_hidden_states_channels));
-    if (config_.has_image_context())
-      img_context_proj_ = register_module(
-          "img_context_proj", Projection(*config_.img_context_dim_in, config_.img_context_dim_out));
   }
   if (!SkipInit::active()) initialise();
 }
 
-void CosmosTransformer3DModel::initialise() {
+void DitBase::initialise() {
   const auto ends_with = [](const std::string& name, const std::string& end) {
     return name.size() >= end.size() &&
            name.compare(name.size() - end.size(), end.size(), end) == 0;
@@ -58,19 +62,18 @@ void CosmosTransformer3DModel::initialise() {
   }
 }
 
-bool CosmosTransformer3DModel::keeps_float32(const std::string& name) const {
+bool DitBase::keeps_float32(const std::string& name) const {
   return name.rfind("learnable_pos_embed.", 0) == 0;
 }
 
-PatchGrid CosmosTransformer3DModel::grid_of(const Tensor& hidden_states) const {
+PatchGrid DitBase::grid_of(const Tensor& hidden_states) const {
   const auto& patch = config_.patch_size;
   return {.frames = hidden_states.size(2) / patch[0],
           .rows = hidden_states.size(3) / patch[1],
           .columns = hidden_states.size(4) / patch[2]};
 }
 
-/// [latents, condition mask, padding mask] along channels: [B, C, T, H, W]
-static Tensor concat_masks(const DitInputs& in, bool padding_mask) {
+Tensor concat_masks(const DitInputs& in, bool padding_mask) {
   const auto [B, C, T, H, W] = dims<5>(in.hidden_states, "hidden_states");
   Tensors channels = {in.hidden_states};
   if (in.condition_mask.defined()) channels.push_back(in.condition_mask);
@@ -84,7 +87,7 @@ static Tensor concat_masks(const DitInputs& in, bool padding_mask) {
   return channels.size() == 1 ? channels[0] : torch::cat(channels, 1);
 }
 
-BlockContext CosmosTransformer3DModel::make_context(const DitInputs& in, const PatchGrid& grid) {
+BlockContext DitBase::make_context(const DitInputs& in, const PatchGrid& grid) {
   BlockContext context;
   const auto dtype = in.hidden_states.scalar_type();
   const int64_t D = config_.hidden_size();
@@ -130,31 +133,41 @@ BlockContext CosmosTransformer3DModel::make_context(const DitInputs& in, const P
   return context;
 }
 
-Tensor CosmosTransformer3DModel::run_transformer_block(int64_t index, const Tensor& x,
-                                                       const BlockContext& context) {
-  TransformerBlock& block = transformer_blocks_[index];
+Tensors DitBase::run_with_context(const std::string& name, torch::nn::Module& block,
+                                  const Tensors& xs, const BlockContext& context,
+                                  const ContextFn& fn) {
   // Whatever may carry a gradient travels in the list; what is absent is left out of it.
-  Tensors inputs = {x, context.emb, context.temb, context.text};
+  Tensors inputs = xs;
+  inputs.insert(inputs.end(), {context.emb, context.temb, context.text});
   for (const Tensor* optional : {&context.image, &context.positions, &context.residual})
     if (optional->defined()) inputs.push_back(*optional);
-  const auto fn = [block, image = context.image.defined(), positions = context.positions.defined(),
-                   residual = context.residual.defined(), tokens = context.tokens,
-                   rope = context.rope,
-                   mask = context.mask](const Tensors& inputs) mutable -> Tensors {
-    std::size_t next = 4;
+  const auto unpack =
+      [count = xs.size(), image = context.image.defined(), positions = context.positions.defined(),
+       residual = context.residual.defined(), tokens = context.tokens, rope = context.rope,
+       mask = context.mask, fn](const Tensors& inputs) -> Tensors {
+    std::size_t next = count;
     BlockContext c;
-    c.emb = inputs[1];
-    c.temb = inputs[2];
-    c.text = inputs[3];
+    c.emb = inputs[next++];
+    c.temb = inputs[next++];
+    c.text = inputs[next++];
     if (image) c.image = inputs[next++];
     if (positions) c.positions = inputs[next++];
     if (residual) c.residual = inputs[next++];
     c.tokens = tokens;
     c.rope = rope;
     c.mask = mask;
-    return {block->forward(inputs[0], c)};
+    return fn({inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(count)}, c);
   };
-  return run_block("transformer_blocks." + std::to_string(index), *block, inputs, fn)[0];
+  return run_block(name, block, inputs, unpack);
+}
+
+Tensor CosmosTransformer3DModel::run_transformer_block(int64_t index, const Tensor& x,
+                                                       const BlockContext& context) {
+  TransformerBlock& block = transformer_blocks_[index];
+  return run_with_context("transformer_blocks." + std::to_string(index), *block, {x}, context,
+                          [block](const Tensors& xs, const BlockContext& c) mutable -> Tensors {
+                            return {block->forward(xs[0], c)};
+                          })[0];
 }
 
 Tensor CosmosTransformer3DModel::forward(const DitInputs& in) {

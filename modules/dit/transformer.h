@@ -3,6 +3,7 @@
 // The video diffusion transformer of Cosmos Predict1, Predict2 and Predict2.5: diffusers'
 // CosmosTransformer3DModel, same parameter names, same numbers.
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -29,7 +30,38 @@ struct DitInputs {
   Tensor padding_mask = {};
 };
 
-class CosmosTransformer3DModel : public Model {
+/// What the transformer and its control net share: config, time, text, positions, and how a block
+/// is run. Parameters: time_embed.*, and where the config has them learnable_pos_embed.*,
+/// crossattn_proj.*, img_context_proj.*.
+class DitBase : public Model {
+ public:
+  const DitConfig& config() const { return config_; }
+  bool keeps_float32(const std::string& name) const override;
+
+ protected:
+  using ContextFn = std::function<Tensors(const Tensors& xs, const BlockContext& context)>;
+
+  explicit DitBase(const DitConfig& config) : config_(config) {}
+  /// Registers the shared modules, uninitialised.
+  void register_context();
+  /// Fresh weights for every parameter: see CosmosTransformer3DModel.
+  void initialise();
+  /// Checks what the context is made from: patches, time, text, image, padding, fps.
+  void check_context(const DitInputs& inputs) const;
+  PatchGrid grid_of(const Tensor& hidden_states) const;
+  /// Everything the blocks share, from time, text, image and positions.
+  BlockContext make_context(const DitInputs& inputs, const PatchGrid& grid);
+  /// run_block on `xs` and whatever of the context may carry a gradient.
+  Tensors run_with_context(const std::string& name, torch::nn::Module& block, const Tensors& xs,
+                           const BlockContext& context, const ContextFn& fn);
+
+  DitConfig config_;
+  LearnablePosEmbed learnable_pos_embed_{nullptr};
+  TimeEmbed time_embed_{nullptr};
+  Projection crossattn_proj_{nullptr}, img_context_proj_{nullptr};
+};
+
+class CosmosTransformer3DModel : public DitBase {
  public:
   /// Fresh weights as NVIDIA trains from: products truncated normal with deviation 1/sqrt(fan_in),
   /// the second product of every modulation zero, norms one, biases zero. (diffusers' class has
@@ -39,7 +71,6 @@ class CosmosTransformer3DModel : public Model {
 
   std::string class_name() const override { return "CosmosTransformer3DModel"; }
   Json config_json() const override { return config_.to_json(); }
-  const DitConfig& config() const { return config_; }
 
   /// Predicts noise, velocity or whatever the weights were trained for:
   /// [B, out_channels, T, H, W]. Throws Error on a shape that does not fit.
@@ -48,28 +79,28 @@ class CosmosTransformer3DModel : public Model {
   /// "forward" with DitInputs' names, `block_controlnet_hidden_states.N` one by one -> `sample`.
   TensorMap run(const std::string& method, const TensorMap& inputs) override;
 
-  bool keeps_float32(const std::string& name) const override;
   /// The tokens of every frame are split, so that modulation by frame stays what it is.
   bool splits_tokens() const override { return true; }
   ParallelPlan parallel_plan() const override;
 
  private:
   void check(const DitInputs& inputs) const;
-  PatchGrid grid_of(const Tensor& hidden_states) const;
-  /// Everything the blocks share, from time, text, image and positions.
-  BlockContext make_context(const DitInputs& inputs, const PatchGrid& grid);
+  void check_residuals(const DitInputs& inputs) const;
   Tensor run_transformer_block(int64_t index, const Tensor& x, const BlockContext& context);
-  void initialise();
 
-  DitConfig config_;
   PatchEmbed patch_embed_{nullptr};
-  LearnablePosEmbed learnable_pos_embed_{nullptr};
-  TimeEmbed time_embed_{nullptr};
   std::vector<TransformerBlock> transformer_blocks_;
   Modulation norm_out_{nullptr};
   Linear proj_out_{nullptr};
-  Projection crossattn_proj_{nullptr}, img_context_proj_{nullptr};
 };
+
+/// [latents, condition mask, padding mask] along channels: what is cut into patches, [B, C', T, H,
+/// W]. Without `padding_mask` the last one is left out.
+Tensor concat_masks(const DitInputs& inputs, bool padding_mask);
+
+/// Throws unless `x` has the sizes `expected`, where -1 stands for any; `legend` names them.
+void check_shape(const Tensor& x, const char* name, std::initializer_list<int64_t> expected,
+                 const char* legend);
 
 /// Sorts named tensors into a DitInputs. Throws Error on a name that the class does not know, and
 /// on a missing one that it needs.

@@ -75,20 +75,24 @@ def inputs_of(shapes: dict, others: dict) -> proof.Tensors:
     return inputs
 
 
+def gradient_rows(model: torch.nn.Module, result: proof.Tensors) -> torch.Tensor:
+    rows = []
+    for parameter, _ in sorted(model.named_parameters()):
+        grad = result[f"grad.{parameter}"].double().flatten()
+        probe = torch.cos(0.3 * torch.arange(grad.numel(), dtype=torch.float64))
+        rows.append([grad.norm().item(), (grad @ probe).item()])
+    return torch.tensor(rows, dtype=torch.float32)
+
+
 def main() -> None:
     tensors, metadata = {}, {"format": "pt"}
     for name, (config, shapes, others) in CASES.items():
         model = CosmosTransformer3DModel(**config).eval()
         fill(model)
         result = proof.run_reference(model, "forward", inputs_of(shapes, others))
-        rows = []
-        for parameter, _ in sorted(model.named_parameters()):
-            grad = result[f"grad.{parameter}"].double().flatten()
-            probe = torch.cos(0.3 * torch.arange(grad.numel(), dtype=torch.float64))
-            rows.append([grad.norm().item(), (grad @ probe).item()])
         tensors[f"{name}.sample"] = result["sample"].contiguous()
         tensors[f"{name}.loss"] = result["loss"]
-        tensors[f"{name}.grads"] = torch.tensor(rows, dtype=torch.float32)
+        tensors[f"{name}.grads"] = gradient_rows(model, result)
         metadata[name] = json.dumps({"config": config, "shapes": shapes, "others": others})
     path = proof.ROOT / "test/golden/dit.safetensors"
     save_file(tensors, path, metadata)

@@ -42,7 +42,7 @@ class Case:
     weight_gain: float = 1.0
 
 
-SCALARS = {"fps"}
+SCALARS = {"fps", "conditioning_scale"}  # one number; a longer tensor becomes a list
 
 
 def random_weights(model: torch.nn.Module, generator: torch.Generator, gain: float) -> None:
@@ -67,13 +67,18 @@ def call(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
         return {"sample": model.decode(inputs["latent"]).sample}
     args = {k: v for k, v in inputs.items() if not k.startswith(CONTROL)}
     for name in SCALARS & args.keys():
-        args[name] = args[name].item()
+        args[name] = args[name].item() if args[name].numel() == 1 else args[name].tolist()
     controls = [inputs[f"{CONTROL}{i}"] for i in range(len(inputs) - len(args))]
     if controls:
         args[CONTROL[:-1]] = controls
     if "img_context" in args:
         args["encoder_hidden_states"] = (args["encoder_hidden_states"], args.pop("img_context"))
-    return {"sample": model(**args).sample}
+    if "controls_latents" in args:
+        args.setdefault("condition_mask", None)  # has no default there
+    out = model(**args)
+    if hasattr(out, "control_block_samples"):
+        return {f"control_block_samples.{i}": x for i, x in enumerate(out.control_block_samples)}
+    return {"sample": out.sample}
 
 
 def run_reference(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
@@ -131,7 +136,7 @@ def compare(expected: Tensors, got: Tensors, exact: Callable[[], Tensors] | None
             outcome.problem = f"{name}: shape {tuple(have.shape)}, expected {tuple(want.shape)}"
             return outcome
         is_grad = name.startswith("grad.")
-        norm = max(want.norm().item(), FLOOR * whole if is_grad else 1e-30)
+        norm = max(want.norm().item(), FLOOR * whole if is_grad else 0.0, 1e-30)
         error, limit = (have - want).norm().item() / norm, TOLERANCE
         if not error <= TOLERANCE and exact is not None:
             answer = exact()[name].double()
