@@ -8,6 +8,7 @@
 #include "modules/tokenizer/autoencoder_kl_cosmos.h"
 #include "modules/tokenizer/autoencoder_kl_wan.h"
 #include "modules/transfer/control_net.h"
+#include "modules/vlm/language_model.h"
 
 namespace cosmos::modules {
 
@@ -34,6 +35,13 @@ void register_builtin_models() {
        }},
   };
   for (const auto& [name, factory] : models) register_model(name, factory);
+  for (const std::string name :
+       {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM",
+        "Qwen2_5_VLForConditionalGeneration", "Qwen3VLForConditionalGeneration",
+        "Qwen3VLMoeForConditionalGeneration"})
+    register_model(name, [name](const Json& config, const std::string& where) {
+      return std::make_shared<LanguageModel>(LanguageModelConfig::from_json(name, config, where));
+    });
 }
 
 }  // namespace cosmos::modules

@@ -28,6 +28,7 @@ block_controlnet_hidden_states.0, .1, ... Outputs are named as the class names i
   forward   hidden_states, timestep, ...              sample
   encode    sample                                    latent (the mode)
   decode    latent                                    sample
+  generate  input_ids, max_new_tokens, ...            sequences (language models)
 
 --backward takes the mean of squares of the output as loss (the sum of the means when there are
 several) and adds `loss` and `grad.<parameter>` for every parameter that has a gradient. With --adapter
@@ -115,7 +116,7 @@ cxxopts::Options make_options() {
       cxxopts::value<std::string>()->default_value(""), "DIR");
   add("inputs", "tensors to feed", cxxopts::value<std::string>(), "FILE");
   add("outputs", "file to write", cxxopts::value<std::string>(), "FILE");
-  add("method", "forward, encode or decode",
+  add("method", "forward, encode, decode or generate",
       cxxopts::value<std::string>()->default_value("forward"), "NAME");
   add("backward", "write loss and gradients too");
   add("dtype", "float32 or bfloat16, of weights and floating inputs",
@@ -141,8 +142,8 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
                       .device = parsed["device"].as<std::string>(),
                       .backward = parsed.count("backward") > 0};
   const std::string& method = arguments.method;
-  require(method == "forward" || method == "encode" || method == "decode",
-          "--method: expected forward, encode or decode, got ", method);
+  require(method == "forward" || method == "encode" || method == "decode" || method == "generate",
+          "--method: expected forward, encode, decode or generate, got ", method);
   run_dtype(arguments.dtype);
   return arguments;
 }

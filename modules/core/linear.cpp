@@ -23,6 +23,10 @@ LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias
   if (with_bias) bias.uniform_(-bound, bound);
 }
 
+LinearImpl::LinearImpl(const Tensor& shared) {
+  weight = register_parameter("weight", shared);
+}
+
 Tensor LinearImpl::forward(const Tensor& x) {
   return forward_entered(collective_ ? collective_->enter(x) : x);
 }

@@ -59,6 +59,8 @@ class LinearCollective {
 class LinearImpl : public torch::nn::Module {
  public:
   LinearImpl(int64_t in_features, int64_t out_features, bool bias = true);
+  /// Without bias, sharing `weight` with another module (tied embeddings).
+  explicit LinearImpl(const Tensor& weight);
 
   Tensor forward(const Tensor& x);
 

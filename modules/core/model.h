@@ -36,6 +36,12 @@ class Model : public torch::nn::Module {
   /// file spells it otherwise; one table beside the model maps both ways.
   virtual std::string file_key(const std::string& name) const { return name; }
 
+  /// The tensors of a foreign file under file_key()'s spelling and in the shapes registered here:
+  /// older names, weights that a file splits or transposes.
+  virtual TensorMap from_file(TensorMap tensors) const { return tensors; }
+  /// Tensors by file_key() as save_pretrained writes them: where it splits what is one here.
+  virtual TensorMap to_file(TensorMap tensors) const { return tensors; }
+
   /// Whether this parameter or buffer stays float32 when the model runs in bfloat16
   /// (`_keep_in_fp32_modules` of the HF class).
   virtual bool keeps_float32(const std::string& name) const { return false; }

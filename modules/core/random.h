@@ -21,6 +21,7 @@ enum class Purpose : uint32_t {
   kSampler = 6,    ///< initial noise of a generated clip
   kInit = 7,       ///< weight initialisation
   kDropout = 8,    ///< LoRA dropout, keyed by (step, layer)
+  kToken = 9,      ///< tokens of a generated answer
 };
 
 /// A stream of numbers for one (seed, purpose, index).

@@ -1,24 +1,8 @@
 #include "modules/dit/layers.h"
 
-#include "modules/core/init.h"
 #include "ops/activation/activation.h"
-#include "ops/rms_norm/rms_norm.h"
 
 namespace cosmos::modules {
-
-std::shared_ptr<torch::nn::Module> add_container(torch::nn::Module& parent,
-                                                 const std::string& name) {
-  return parent.register_module(name, std::make_shared<torch::nn::Module>(name));
-}
-
-RmsNormImpl::RmsNormImpl(int64_t dim, double eps) : eps(eps) {
-  weight = register_parameter("weight", torch::empty({dim}));
-  if (!SkipInit::active()) weight.detach().fill_(1);
-}
-
-Tensor RmsNormImpl::forward(const Tensor& x) {
-  return ops::rms_norm(x, weight, eps);
-}
 
 ModulationImpl::ModulationImpl(int64_t dim, int64_t rank, int64_t parts) : parts_(parts) {
   linear_1_ = register_module("linear_1", Linear(dim, rank, /*bias=*/false));

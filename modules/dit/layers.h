@@ -1,25 +1,15 @@
 #pragma once
 
-// The small layers of a DiT block: RMSNorm, the modulation of AdaLN, the MLP.
+// The small layers of a DiT block: the modulation of AdaLN, the MLP.
 //
 // B samples, T frames (after patching), N = H * W tokens of a frame, D width.
 
+#include "modules/core/layers.h"
 #include "modules/core/linear.h"
 
 namespace cosmos::modules {
 
 inline constexpr double kLayerNormEps = 1e-6;
-
-/// y = x / sqrt(mean(x²) + eps) * weight over the last dimension.  Parameter: weight [dim].
-class RmsNormImpl : public torch::nn::Module {
- public:
-  RmsNormImpl(int64_t dim, double eps);
-  Tensor forward(const Tensor& x);
-
-  Tensor weight;
-  double eps;
-};
-TORCH_MODULE(RmsNorm);
 
 /// Shift, scale and gate of one sub-layer: slices of one product, [B | 1, T | 1, 1, D] each.
 struct Modulated {
@@ -66,9 +56,5 @@ class ProjectionImpl : public torch::nn::Module {
   Linear linear_{nullptr};
 };
 TORCH_MODULE(Projection);
-
-/// An empty child module, for parameter names that hold list indices ("to_out.0.weight").
-std::shared_ptr<torch::nn::Module> add_container(torch::nn::Module& parent,
-                                                 const std::string& name);
 
 }  // namespace cosmos::modules

@@ -157,7 +157,7 @@ void save_model(const std::filesystem::path& dir, const Model& model, const Save
     for (const char* key : {"dtype", "torch_dtype"})
       if (config.contains(key)) config[key] = dtype_name(*options.dtype);
   save_weights(dir, transformers ? kTransformersWeights : kDiffusersWeights,
-               file_tensors(model, options.dtype), options.max_shard_bytes);
+               model.to_file(file_tensors(model, options.dtype)), options.max_shard_bytes);
   write_json(dir / "config.json", config);
 }
 

@@ -110,7 +110,7 @@ std::shared_ptr<Model> load_model(const std::filesystem::path& dir, const LoadOp
   }
   const WeightFolder weights(dir);
   prepare_storage(*model, options);
-  load_weights(*model, weights.tensors(), dir.string());
+  load_weights(*model, model->from_file(weights.tensors()), dir.string());
   cast_model(*model, options.dtype, options.device);
   model->eval();
   return model;

@@ -1,5 +1,5 @@
 """Writes test/golden/control_net.safetensors: what diffusers' CosmosControlNetModel computes on models
-whose weights and inputs follow from dit_golden.py's formula.
+whose weights and inputs follow from golden.py's formula.
 
     control_net_golden.py     (run by hand when a case changes; test_control_net.cpp reads it)
 """
@@ -11,7 +11,7 @@ from diffusers import CosmosControlNetModel
 from safetensors.torch import save_file
 
 import proof
-from dit_golden import fill, gradient_rows, wave
+from golden import fill, gradient_probes, wave
 
 TINY = dict(
     n_controlnet_blocks=2, in_channels=8, latent_channels=4, model_channels=24, num_attention_heads=2,
@@ -54,7 +54,7 @@ def main() -> None:
         for key, value in result.items():
             if not key.startswith("grad."):
                 tensors[f"{name}.{key}"] = value.contiguous()
-        tensors[f"{name}.grads"] = gradient_rows(model, result)
+        tensors[f"{name}.grads"] = gradient_probes(model, result)
         metadata[name] = json.dumps({"config": config, "shapes": shapes, "others": others})
     path = proof.ROOT / "test/golden/control_net.safetensors"
     save_file(tensors, path, metadata)

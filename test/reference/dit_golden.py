@@ -13,13 +13,13 @@ shapes.
 """
 
 import json
-import math
 
 import torch
 from diffusers import CosmosTransformer3DModel
 from safetensors.torch import save_file
 
 import proof
+from golden import fill, gradient_probes, wave
 
 TINY = dict(
     in_channels=2, out_channels=2, num_attention_heads=2, attention_head_dim=12, num_layers=2,
@@ -51,37 +51,12 @@ CASES = {
 }
 
 
-def wave(shape, k: int) -> torch.Tensor:
-    i = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.sin(0.7 * i + 1.3 * k + 0.2).reshape(shape)
-
-
-def fill(model: torch.nn.Module) -> None:
-    with torch.no_grad():
-        for k, (name, weight) in enumerate(sorted(model.named_parameters())):
-            value = wave(weight.shape, k)
-            if weight.dim() > 1:
-                value = value / math.sqrt(weight.shape[1])
-            else:
-                value = 0.1 * value + (0.0 if name.endswith("bias") else 1.0)
-            weight.copy_(value)
-
-
 def inputs_of(shapes: dict, others: dict) -> proof.Tensors:
     inputs = {name: wave(shapes[name], k).float() for k, name in enumerate(sorted(shapes))}
     for name, value in others.items():
         rows, columns = shapes["hidden_states"][-2:]
         inputs[name] = torch.zeros(1, 1, rows, columns) if value == "zeros" else torch.tensor(value)
     return inputs
-
-
-def gradient_rows(model: torch.nn.Module, result: proof.Tensors) -> torch.Tensor:
-    rows = []
-    for parameter, _ in sorted(model.named_parameters()):
-        grad = result[f"grad.{parameter}"].double().flatten()
-        probe = torch.cos(0.3 * torch.arange(grad.numel(), dtype=torch.float64))
-        rows.append([grad.norm().item(), (grad @ probe).item()])
-    return torch.tensor(rows, dtype=torch.float32)
 
 
 def main() -> None:
@@ -92,7 +67,7 @@ def main() -> None:
         result = proof.run_reference(model, "forward", inputs_of(shapes, others))
         tensors[f"{name}.sample"] = result["sample"].contiguous()
         tensors[f"{name}.loss"] = result["loss"]
-        tensors[f"{name}.grads"] = gradient_rows(model, result)
+        tensors[f"{name}.grads"] = gradient_probes(model, result)
         metadata[name] = json.dumps({"config": config, "shapes": shapes, "others": others})
     path = proof.ROOT / "test/golden/dit.safetensors"
     save_file(tensors, path, metadata)

@@ -43,12 +43,13 @@ def run_case(case: proof.Case, seed: int) -> tuple[proof.Outcome, float]:
 
 def table(rows, seed: int) -> str:
     import diffusers
+    import transformers
 
     lines = [
         "# Models against their public classes",
         "",
-        f"{datetime.date.today()}, diffusers {diffusers.__version__}, torch {torch.__version__}, "
-        f"float32 on the CPU, random weights (seed {seed}).",
+        f"{datetime.date.today()}, diffusers {diffusers.__version__}, transformers "
+        f"{transformers.__version__}, torch {torch.__version__}, float32 on the CPU, random weights (seed {seed}).",
         "Made by `test/reference/run.sh model`. Relative L2 error per tensor; a gradient's denominator",
         f"is at least {proof.FLOOR:.0e} of the whole gradient's norm; the limit is {proof.TOLERANCE:.0e}.",
         "Column float64: tensors whose two float32 answers differ by more (the true gradient is zero, or",

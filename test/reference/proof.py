@@ -35,11 +35,12 @@ class Case:
     """
 
     name: str
-    class_name: str  # of diffusers
+    class_name: str  # of `library`
     config: dict
     inputs: Callable[[torch.Generator], Tensors]
     method: str = "forward"
     weight_gain: float = 1.0
+    library: str = "diffusers"  # or "transformers": its config comes from `class_name`.config_class
 
 
 SCALARS = {"fps", "conditioning_scale"}  # one number; a longer tensor becomes a list
@@ -71,6 +72,8 @@ def call(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
     controls = [inputs[f"{CONTROL}{i}"] for i in range(len(inputs) - len(args))]
     if controls:
         args[CONTROL[:-1]] = controls
+    if hasattr(model, "generate"):
+        return {"logits": model(**args).logits}
     if "img_context" in args:
         args["encoder_hidden_states"] = (args["encoder_hidden_states"], args.pop("img_context"))
     if "controls_latents" in args:
@@ -154,12 +157,23 @@ def compare(expected: Tensors, got: Tensors, exact: Callable[[], Tensors] | None
     return outcome
 
 
-def write_folder(case: Case, seed: int, folder: pathlib.Path) -> tuple[torch.nn.Module, Tensors]:
-    """A random model of the case, saved by the public class; returns it with the case's inputs."""
+def make_model(case: Case) -> torch.nn.Module:
+    if case.library == "transformers":
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        model_class = getattr(transformers, case.class_name)
+        return model_class(model_class.config_class(**copy.deepcopy(case.config)))
     import diffusers
 
+    return getattr(diffusers, case.class_name)(**case.config)
+
+
+def write_folder(case: Case, seed: int, folder: pathlib.Path) -> tuple[torch.nn.Module, Tensors]:
+    """A random model of the case, saved by the public class; returns it with the case's inputs."""
     generator = torch.Generator().manual_seed(seed)
-    model = getattr(diffusers, case.class_name)(**case.config).eval()
+    model = make_model(case).eval()
     random_weights(model, generator, case.weight_gain)
     inputs = case.inputs(generator)
     model.save_pretrained(folder)

@@ -1,0 +1,212 @@
+#include "modules/vlm/language_model.h"
+
+#include <algorithm>
+
+#include "modules/core/init.h"
+#include "modules/vlm/generate.h"
+#include "modules/vlm/kv_cache.h"
+
+namespace cosmos::modules {
+namespace {
+
+// 1 where a token is that of an image, 2 of a video: mm_token_type_ids as the processor makes them.
+Tensor token_types(const LanguageModelInputs& inputs, const LanguageModelConfig& config) {
+  if (inputs.mm_token_type_ids.defined()) return inputs.mm_token_type_ids.to(torch::kInt64);
+  return inputs.input_ids.eq(config.image_token_id).to(torch::kInt64) * kImageToken +
+         inputs.input_ids.eq(config.video_token_id).to(torch::kInt64) * kVideoToken;
+}
+
+// Places of `token` in the flattened batch, in order.
+Tensor rows_of(const Tensor& input_ids, int64_t token) {
+  return input_ids.flatten().eq(token).nonzero().squeeze(1);
+}
+
+std::vector<int64_t> to_vector(const Tensor& x) {
+  const Tensor host = x.to(torch::kCPU, torch::kInt64).contiguous();
+  return {host.data_ptr<int64_t>(), host.data_ptr<int64_t>() + host.numel()};
+}
+
+}  // namespace
+
+LanguageModel::LanguageModel(LanguageModelConfig config)
+    : config_(std::move(config)), rope_(config_.rope()) {
+  const TextConfig& text = config_.text;
+  auto model = add_container(*this, "model");
+  auto language = model;
+  text_prefix_ = "model.";
+  if (config_.has_vision()) {
+    visual_ = std::make_shared<VisionTower>(*add_container(*model, "visual"), config_.vision,
+                                            config_.family);
+    language = add_container(*model, "language_model");
+    text_prefix_ = "model.language_model.";
+  }
+  embed_tokens_ = language->register_module(
+      "embed_tokens", Embedding(text.vocab_size, text.hidden_size, text.pad_token_id));
+  auto layers = add_container(*language, "layers");
+  for (int64_t i = 0; i < text.num_hidden_layers; ++i)
+    layers_.push_back(layers->register_module(std::to_string(i), DecoderLayer(config_, i)));
+  norm_ = language->register_module("norm", RmsNorm(text.hidden_size, text.rms_norm_eps));
+  lm_head_ = register_module("lm_head",
+                             text.tie_word_embeddings
+                                 ? Linear(embed_tokens_->weight)
+                                 : Linear(text.hidden_size, text.vocab_size, /*bias=*/false));
+  if (!SkipInit::active()) initialise();
+}
+
+void LanguageModel::initialise() {
+  torch::NoGradGuard no_grad;
+  for (auto& item : named_parameters()) {
+    Tensor weight = item.value();
+    const bool bias = item.key().ends_with("bias");
+    if (bias) {
+      weight.zero_();
+    } else if (weight.dim() > 1) {
+      weight.normal_(0, config_.text.initializer_range);
+    }
+  }
+  if (const auto pad = config_.text.pad_token_id) embed_tokens_->weight[*pad].zero_();
+}
+
+RunBlock LanguageModel::block_runner() {
+  return [this](const std::string& name, torch::nn::Module& block, const Tensors& inputs,
+                const BlockFn& fn) { return run_block(name, block, inputs, fn); };
+}
+
+PositionGrids LanguageModel::position_grids(const LanguageModelInputs& inputs) const {
+  PositionGrids grids;
+  const int64_t merge = config_.vision.spatial_merge_size;
+  if (inputs.image_grid_thw.defined())
+    grids.images = read_grids(inputs.image_grid_thw, "image_grid_thw", merge);
+  if (!inputs.video_grid_thw.defined()) return grids;
+  grids.videos = read_grids(inputs.video_grid_thw, "video_grid_thw", merge);
+  if (config_.family != LmFamily::kQwen25Vl) {
+    grids.videos = split_frames(grids.videos);
+    return grids;
+  }
+  const auto rate = static_cast<double>(config_.vision.tokens_per_second);
+  grids.video_interval.assign(grids.videos.size(), rate);
+  if (!inputs.second_per_grid_ts.defined()) return grids;
+  const Tensor seconds = inputs.second_per_grid_ts.to(torch::kCPU, torch::kFloat64).flatten();
+  require(seconds.numel() == static_cast<int64_t>(grids.videos.size()),
+          "second_per_grid_ts: expected one number for each of ", grids.videos.size(),
+          " videos, got ", seconds.numel());
+  for (std::size_t i = 0; i < grids.videos.size(); ++i)
+    grids.video_interval[i] = rate * seconds[static_cast<int64_t>(i)].item<double>();
+  return grids;
+}
+
+Tensor LanguageModel::positions(const LanguageModelInputs& inputs) const {
+  const Tensor& ids = inputs.input_ids;
+  if (!inputs.image_grid_thw.defined() && !inputs.video_grid_thw.defined()) {
+    const Tensor text = torch::arange(ids.size(1), torch::TensorOptions(torch::kInt64));
+    return text.expand({3, ids.size(0), ids.size(1)}).to(ids.device());
+  }
+  PositionGrids grids = position_grids(inputs);
+  const Tensor types = token_types(inputs, config_).cpu();
+  const Tensor mask = inputs.attention_mask.defined() ? inputs.attention_mask.ne(0).cpu() : Tensor();
+  Tensor all = torch::zeros({3, ids.size(0), ids.size(1)}, torch::kInt64);
+  for (int64_t row = 0; row < ids.size(0); ++row) {
+    const Tensor kept = mask.defined() ? mask[row].nonzero().squeeze(1)
+                                       : torch::arange(ids.size(1), torch::kInt64);
+    const Tensor placed = sequence_positions(to_vector(types[row].index_select(0, kept)),
+                                             config_.vision.spatial_merge_size, grids);
+    all.select(1, row).index_copy_(1, kept, placed);
+  }
+  return all.to(ids.device());
+}
+
+Tensor LanguageModel::embed(const LanguageModelInputs& inputs, Tensor& visual_rows,
+                            Tensors& deepstack) {
+  Tensor x = run_block(text_prefix_ + "embed_tokens", *embed_tokens_.ptr(), {},
+                       [this, ids = inputs.input_ids](const Tensors&) -> Tensors {
+                         return {embed_tokens_(ids)};
+                       })[0];
+  if (!inputs.pixel_values.defined() && !inputs.pixel_values_videos.defined()) return x;
+
+  // Images and videos go through the tower together, images first.
+  const int64_t merge = config_.vision.spatial_merge_size;
+  Grids grids;
+  Tensors pixels, rows;
+  const auto add = [&](const Tensor& values, const Tensor& grid_thw, int64_t token,
+                       const char* name) {
+    if (!values.defined()) return;
+    const Grids own = read_grids(grid_thw, name, merge);
+    const Tensor places = rows_of(inputs.input_ids, token);
+    require(places.numel() == patches(own) / config_.vision.merge_unit(), name, ": grids give ",
+            patches(own) / config_.vision.merge_unit(), " tokens, input_ids has ",
+            places.numel(), " of token ", token);
+    grids.insert(grids.end(), own.begin(), own.end());
+    pixels.push_back(values.to(x.scalar_type()));
+    rows.push_back(places);
+  };
+  add(inputs.pixel_values, inputs.image_grid_thw, config_.image_token_id, "image_grid_thw");
+  add(inputs.pixel_values_videos, inputs.video_grid_thw, config_.video_token_id,
+      "video_grid_thw");
+  const VisionFeatures features =
+      visual_->forward(pixels.size() == 1 ? pixels[0] : torch::cat(pixels), grids, block_runner());
+  visual_rows = rows.size() == 1 ? rows[0] : torch::cat(rows);
+  deepstack = features.deepstack;
+  return x.flatten(0, 1).index_copy(0, visual_rows, features.tokens).view(x.sizes());
+}
+
+Tensor LanguageModel::run_layers(Tensor x, const SequencePlan& plan, const Tensor& visual_rows,
+                                 const Tensors& deepstack, Tensors* states) {
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    if (states) states->push_back(x);
+    Tensors inputs = {x};
+    if (i < deepstack.size()) inputs.push_back(deepstack[i]);
+    x = run_block(text_prefix_ + "layers." + std::to_string(i), *layers_[i].ptr(), inputs,
+                  [layer = layers_[i], plan, visual_rows](const Tensors& in) mutable -> Tensors {
+                    const Tensor y = layer(in[0], plan);
+                    if (in.size() == 1) return {y};
+                    return {y.flatten(0, 1).index_add(0, visual_rows, in[1]).view(y.sizes())};
+                  })[0];
+  }
+  x = run_block(text_prefix_ + "norm", *norm_.ptr(), {x}, [this](const Tensors& in) -> Tensors {
+    return {norm_(in[0])};
+  })[0];
+  if (states) states->push_back(x);
+  return x;
+}
+
+Tensor LanguageModel::forward(const LanguageModelInputs& inputs, KvCache* cache,
+                              Tensors* states) {
+  check(inputs);
+  Tensor position_ids =
+      inputs.position_ids.defined() ? inputs.position_ids : positions(inputs);
+  if (position_ids.dim() == 2) position_ids = position_ids.expand({3, -1, -1});
+  position_ids = position_ids.narrow(0, position_ids.size(0) - 3, 3);
+  Tensor visual_rows;
+  Tensors deepstack;
+  const Tensor x = embed(inputs, visual_rows, deepstack);
+  const SequencePlan plan{.rope = text_rope(rope_, config_.text.head_size(), position_ids),
+                       .mask = causal_padding_mask(inputs.attention_mask),
+                       .offsets = inputs.offsets,
+                       .cache = cache};
+  const Tensor hidden = run_layers(x, plan, visual_rows, deepstack, states);
+  if (cache) cache->advance(inputs.offsets);
+  return hidden;
+}
+
+Tensor LanguageModel::logits(const Tensor& hidden) {
+  return run_block("lm_head", *lm_head_.ptr(), {hidden}, [this](const Tensors& in) -> Tensors {
+    return {lm_head_(in[0])};
+  })[0];
+}
+
+Tensor LanguageModel::run_head(const Tensor& hidden, const BlockFn& fn) {
+  require(!lm_head_->adapter(), "lm_head has an adapter, which a loss without logits passes by: ",
+          "leave it out (lora.exclude_modules)");
+  return run_block("lm_head", *lm_head_.ptr(), {hidden}, [this, fn](const Tensors& in) {
+    return fn({in[0], lm_head_->weight});
+  })[0];
+}
+
+TensorMap LanguageModel::run(const std::string& method, const TensorMap& inputs) {
+  if (method == "generate") return run_generate(*this, inputs);
+  require(method == "forward", class_name(), " has no method ", method,
+          ": expected forward or generate");
+  return {{"logits", logits(forward(language_model_inputs(inputs, class_name())))}};
+}
+
+}  // namespace cosmos::modules
