@@ -2,16 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "modules/core/fields.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
+#include "modules/hub/mapped_file.h"
 
 namespace cosmos::modules {
 namespace {
@@ -21,32 +17,10 @@ static_assert(std::endian::native == std::endian::little, "safetensors data is l
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
 
-// The bytes of a file, unmapped when released.
-std::shared_ptr<char> map_file(const std::filesystem::path& path, uint64_t& size) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  require(fd >= 0, path.string(), ": cannot open: ", std::strerror(errno));
-  struct stat status {};
-  const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-  if (!regular || status.st_size < static_cast<off_t>(kLengthBytes)) {
-    ::close(fd);
-    require(regular, path.string(), ": expected a regular file");
-    fail(path.string(), ": ", status.st_size, " bytes are too few for a safetensors file");
-  }
-  size = static_cast<uint64_t>(status.st_size);
-  // Private and writable: in-place operations on a loaded tensor work and never reach the file.
-  // NORESERVE: a file larger than memory plus swap must still map.
-  void* bytes = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-  const int code = errno;
-  ::close(fd);
-  require(bytes != MAP_FAILED, path.string(), ": cannot map: ", std::strerror(code));
-  return {static_cast<char*>(bytes), [size](char* p) { ::munmap(p, size); }};
-}
-
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
-  uint64_t size = 0;
-  const std::shared_ptr<char> bytes = map_file(path, size);
+  const auto [bytes, size] = map_file(path, kLengthBytes, "safetensors");
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.get(), kLengthBytes);
   const uint64_t limit = std::min(size - kLengthBytes, kMaxHeaderBytes);
@@ -93,15 +67,20 @@ TensorMap load_safetensors(const std::filesystem::path& path) {
 
 void save_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
                       Metadata metadata) {
+  for (const auto& [name, tensor] : tensors)
+    require(tensor.defined(), path.string(), ": ", printable(name), ": tensor is undefined");
+  save_safetensors(path, lazy_tensors(tensors), std::move(metadata));
+}
+
+void save_safetensors(const std::filesystem::path& path, const LazyTensors& tensors,
+                      Metadata metadata) {
   metadata.emplace("format", "pt");
   // Widest elements first keeps every tensor aligned; the reference writer orders the same way.
-  std::vector<std::pair<std::string, Tensor>> order(tensors.begin(), tensors.end());
-  for (const auto& [name, tensor] : order) {
-    require(tensor.defined(), path.string(), ": ", printable(name), ": tensor is undefined");
-    require(name != "__metadata__", path.string(), ": __metadata__ cannot be a tensor's name");
-  }
+  std::vector<std::pair<std::string, LazyTensor>> order(tensors.begin(), tensors.end());
+  require(tensors.count("__metadata__") == 0, path.string(),
+          ": __metadata__ cannot be a tensor's name");
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-    return a.second.element_size() > b.second.element_size();
+    return c10::elementSize(a.second.dtype) > c10::elementSize(b.second.dtype);
   });
 
   std::string header;
@@ -109,9 +88,9 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
   try {
     header = "{\"__metadata__\":" + Json(metadata).dump();
     for (const auto& [name, tensor] : order) {
-      const uint64_t end = position + tensor.numel() * tensor.element_size();
-      const Json info = {{"dtype", safetensors_dtype(tensor.scalar_type())},
-                         {"shape", tensor.sizes().vec()},
+      const uint64_t end = position + static_cast<uint64_t>(tensor.bytes());
+      const Json info = {{"dtype", safetensors_dtype(tensor.dtype)},
+                         {"shape", tensor.shape},
                          {"data_offsets", {position, end}}};
       header += "," + Json(name).dump() + ":" + info.dump();
       position = end;
@@ -130,8 +109,10 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
   file.write(&header_bytes, kLengthBytes);
   file.write(header);
   for (const auto& [name, tensor] : order) {
-    const Tensor plain = tensor.detach().to(torch::kCPU).contiguous();  // one copy at a time
-    file.write(plain.data_ptr(), plain.numel() * plain.element_size());
+    const Tensor plain = tensor.read().detach().to(torch::kCPU).contiguous();  // one at a time
+    require(plain.sizes() == tensor.shape && plain.scalar_type() == tensor.dtype, path.string(),
+            ": ", printable(name), ": was read as another shape or dtype than announced");
+    file.write(plain.data_ptr(), plain.nbytes());
   }
   file.commit();
 }

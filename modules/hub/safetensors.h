@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "modules/core/tensor.h"
+#include "modules/hub/lazy_tensor.h"
 
 namespace cosmos::modules {
 
@@ -58,6 +58,9 @@ TensorMap load_safetensors(const std::filesystem::path& path);
 /// Writes one file atomically: temporary file, fsync, rename. `metadata` gets "format": "pt" when
 /// it has no format, as every Python loader expects. Tensors may lie on any device in any layout.
 void save_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                      Metadata metadata = {});
+/// The same of tensors that are read one after another, each let go of once it is written.
+void save_safetensors(const std::filesystem::path& path, const LazyTensors& tensors,
                       Metadata metadata = {});
 
 /// Parses and checks the JSON header of a file whose tensors take `data_bytes`; `where` names the

@@ -6,6 +6,7 @@
 
 #include "modules/core/fields.h"
 #include "modules/hub/atomic_file.h"
+#include "modules/hub/folder_member.h"
 #include "modules/hub/json_file.h"
 
 namespace cosmos::modules {
@@ -18,39 +19,6 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, error);
 }
 
-bool lies_in(const fs::path& path, const fs::path& folder) {
-  const fs::path relative = path.lexically_relative(folder);
-  return !relative.empty() && *relative.begin() != "..";
-}
-
-// models--x/snapshots/REV/transformer -> models--x/blobs, where the Hugging Face cache keeps the
-// files that its snapshots link to; empty for any other folder.
-fs::path cache_blobs(const fs::path& dir) {
-  for (fs::path p = dir; p.has_relative_path(); p = p.parent_path())
-    if (p.filename() == "snapshots") return p.parent_path() / "blobs";
-  return {};
-}
-
-// The shard that an index names; the index is untrusted and must not lead out of its folder.
-fs::path shard_path(const fs::path& dir, const std::string& name, const std::string& where) {
-  const bool plain = !name.empty() && name != "." && name != ".." &&
-                     name.find_first_of("/\\") == std::string::npos &&
-                     name.find('\0') == std::string::npos;
-  require(plain, where, ": \"", printable(name),
-          "\" is not a plain file name; a shard lies beside its ", "index");
-  const fs::path path = dir / name;
-  require(is_file(path), where, ": shard ", printable(name), " is missing (download incomplete?)");
-  std::error_code error;
-  const fs::path real = fs::canonical(path, error);
-  require(!error, path.string(), ": ", error.message());
-  const fs::path home = fs::canonical(dir, error);
-  require(!error, dir.string(), ": ", error.message());
-  const fs::path blobs = cache_blobs(home);
-  require(lies_in(real, home) || (!blobs.empty() && lies_in(real, blobs)), where, ": shard ",
-          printable(name), " is a link that leads out of the folder");
-  return path;
-}
-
 [[noreturn]] void fail_no_weights(const fs::path& dir) {
   std::error_code error;
   require(fs::is_directory(dir, error), dir.string(), ": no such folder");
@@ -59,7 +27,7 @@ fs::path shard_path(const fs::path& dir, const std::string& name, const std::str
     if (ending == ".bin" || ending == ".pt" || ending == ".pth")
       fail(dir.string(), ": only pickled weights here (",
            printable(entry.path().filename().string()),
-           "); convert them with save_pretrained(safe_serialization=True)");
+           "); bring them in with cosmos-convert import");
   }
   fail(dir.string(), ": no weights here: expected ", kDiffusersWeights, ".safetensors or ",
        kTransformersWeights, ".safetensors, or either's .index.json");
@@ -96,7 +64,7 @@ void WeightFolder::open_index(const fs::path& index) {
             ": expected a file name, got ", describe(file));
     const auto& shard = file.get_ref<const std::string&>();
     const auto [found, added] = position.emplace(shard, files_.size());
-    if (added) files_.emplace_back(shard_path(dir_, shard, where));
+    if (added) files_.emplace_back(folder_member(dir_, shard, where));
     require(files_[found->second].contains(name), where, ": ", printable(name), " is not in ",
             printable(shard), " (shards of another save?)");
     owner_[name] = found->second;
@@ -136,21 +104,17 @@ TensorMap WeightFolder::tensors() const {
 
 namespace {
 
-int64_t bytes_of(const Tensor& tensor) {
-  return tensor.numel() * tensor.element_size();
-}
-
 // Fills a shard until the next tensor would overflow it; a larger tensor gets a shard of its own.
-std::vector<TensorMap> split(const TensorMap& tensors, int64_t max_shard_bytes) {
-  std::vector<TensorMap> shards(1);
+std::vector<LazyTensors> split(const LazyTensors& tensors, int64_t max_shard_bytes) {
+  std::vector<LazyTensors> shards(1);
   int64_t size = 0;
   for (const auto& [name, tensor] : tensors) {
-    if (size > 0 && size + bytes_of(tensor) > max_shard_bytes) {
+    if (size > 0 && size + tensor.bytes() > max_shard_bytes) {
       shards.emplace_back();
       size = 0;
     }
     shards.back()[name] = tensor;
-    size += bytes_of(tensor);
+    size += tensor.bytes();
   }
   return shards;
 }
@@ -187,9 +151,14 @@ void remove_stale(const fs::path& dir, const std::string& base,
 
 void save_weights(const fs::path& dir, const std::string& base_name, const TensorMap& tensors,
                   int64_t max_shard_bytes, const Metadata& metadata) {
+  save_weights(dir, base_name, lazy_tensors(tensors), max_shard_bytes, metadata);
+}
+
+void save_weights(const fs::path& dir, const std::string& base_name, const LazyTensors& tensors,
+                  int64_t max_shard_bytes, const Metadata& metadata) {
   require(max_shard_bytes > 0, dir.string(), ": max_shard_bytes must be positive, got ",
           max_shard_bytes);
-  const std::vector<TensorMap> shards = split(tensors, max_shard_bytes);
+  const std::vector<LazyTensors> shards = split(tensors, max_shard_bytes);
   std::set<std::string> written;
   Json weight_map = Json::object();
   int64_t total = 0;
@@ -199,7 +168,7 @@ void save_weights(const fs::path& dir, const std::string& base_name, const Tenso
     written.insert(file);
     for (const auto& [name, tensor] : shards[i]) {
       weight_map[name] = file;
-      total += bytes_of(tensor);
+      total += tensor.bytes();
     }
   }
   if (shards.size() > 1) {

@@ -53,5 +53,9 @@ class WeightFolder {
 void save_weights(const std::filesystem::path& dir, const std::string& base_name,
                   const TensorMap& tensors, int64_t max_shard_bytes = 10'000'000'000,
                   const Metadata& metadata = {});
+/// The same of tensors that are read one after another.
+void save_weights(const std::filesystem::path& dir, const std::string& base_name,
+                  const LazyTensors& tensors, int64_t max_shard_bytes = 10'000'000'000,
+                  const Metadata& metadata = {});
 
 }  // namespace cosmos::modules

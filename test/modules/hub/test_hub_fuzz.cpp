@@ -9,6 +9,7 @@
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
+#include "modules/hub/pytorch_file.h"
 #include "modules/hub/safetensors.h"
 #include "modules/hub/weight_folder.h"
 #include "test/modules/hub/hostile.h"
@@ -150,6 +151,36 @@ TEST_CASE("Damaged safetensors files never crash the reader", "[hub][fuzz]") {
   for (int i = 0; i < 6000; ++i) {
     put(folder / "x.safetensors", i % 2 ? damaged_header(good, random) : damaged(good, random));
     tally.attempt([&] { touch(load_safetensors(folder / "x.safetensors")); });
+  }
+  CHECK(tally.accepted > 0);  // a flipped bit of data is legal
+  CHECK(tally.refused > 3000);
+}
+
+TEST_CASE("Damaged PyTorch files never crash the reader", "[hub][fuzz]") {
+  TempFolder folder(memory_folder());
+  save_pytorch_file(folder / "good.pt", lazy_tensors({{"blocks.0.weight", torch::ones({2, 3})},
+                                                      {"half", torch::ones({5}, torch::kHalf)},
+                                                      {"empty", torch::zeros({0, 4})}}));
+  const std::string good = read_file(folder / "good.pt", 1 << 20);
+  const std::size_t pickle = good.find("\x80\x02"), pickle_end = good.find("u.", pickle);
+  REQUIRE(pickle_end != std::string::npos);
+  Random random(20261125);
+  Tally tally;
+  for (int i = 0; i < 6000; ++i) {
+    std::string bytes = good;
+    if (i % 2) {
+      bytes = damaged(good, random);
+    } else {  // the pickle in place: reaches the interpreter behind the container's checks
+      for (std::size_t k = 0; k <= below(random, 3); ++k)
+        bytes[pickle + below(random, pickle_end - pickle)] = static_cast<char>(random());
+    }
+    put(folder / "x.pt", bytes);
+    tally.attempt([&] {
+      TensorMap tensors;
+      for (const auto& [name, tensor] : read_pytorch_file(folder / "x.pt").tensors)
+        tensors[name] = tensor.read().contiguous();
+      touch(tensors);
+    });
   }
   CHECK(tally.accepted > 0);  // a flipped bit of data is legal
   CHECK(tally.refused > 3000);

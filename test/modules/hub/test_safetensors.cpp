@@ -163,7 +163,7 @@ TEST_CASE("Pipes, folders and missing files are refused", "[hub]") {
   TempFolder folder(memory_folder());
   CHECK(has(error_of([&] { load_safetensors(folder.path()); }), "expected a regular file"));
   CHECK(has(error_of([&] { load_safetensors(folder / "none"); }), "cannot open"));
-  CHECK(has(error_of([&] { save_safetensors(folder.path(), {}); }), "is a folder"));
+  CHECK(has(error_of([&] { save_safetensors(folder.path(), TensorMap{}); }), "is a folder"));
 }
 
 TEST_CASE("A write that fails leaves the old file and nothing else", "[hub]") {
