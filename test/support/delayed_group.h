@@ -56,6 +56,24 @@ class DelayedTransport : public trainer::Transport {
     spoil(x, {});
     return later([this, result, source] { return inner_->broadcast(result, source); }, x, result);
   }
+  Work all_to_all(const Tensor& in, const Tensor& out) override {
+    const Tensor result = torch::empty_like(out);
+    spoil(out, {});
+    return later([this, in, result] { return inner_->all_to_all(in, result); }, out, result);
+  }
+  Work exchange(const std::vector<trainer::Message>& send,
+                const std::vector<trainer::Message>& receive) override {
+    std::vector<trainer::Message> results;
+    for (const auto& message : receive) {
+      results.push_back({.x = torch::empty_like(message.x), .peer = message.peer});
+      spoil(message.x, {});
+    }
+    return later([this, send, results] { return inner_->exchange(send, results); },
+                 [receive, results] {
+                   for (std::size_t i = 0; i < results.size(); ++i)
+                     Tensor(receive[i].x).copy_(results[i].x);
+                 });
+  }
   std::shared_ptr<Transport> subgroup(const std::string& name,
                                       const std::vector<int64_t>& ranks) override {
     return std::make_shared<DelayedTransport>(inner_->subgroup(name, ranks), random_());
@@ -74,6 +92,9 @@ class DelayedTransport : public trainer::Transport {
   }
 
   Work later(std::function<Work()> start, const Tensor& out, const Tensor& result) {
+    return later(std::move(start), [out, result] { out.copy_(result); });
+  }
+  Work later(std::function<Work()> start, std::function<void()> publish) {
     const std::chrono::microseconds delay(random_() % 3000);
     // In the order of the calls, as a real group. `before` is let go, or a chain of all would stay.
     const auto run = [start = std::move(start), before = last_, delay]() mutable {
@@ -83,7 +104,7 @@ class DelayedTransport : public trainer::Transport {
       if (const Work work = start()) work->wait();
     };
     last_ = std::async(std::launch::async, run).share();
-    return c10::make_intrusive<DelayedWork>(last_, [out, result] { out.copy_(result); });
+    return c10::make_intrusive<DelayedWork>(last_, std::move(publish));
   }
 
   std::shared_ptr<trainer::Transport> inner_;

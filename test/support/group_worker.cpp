@@ -9,6 +9,7 @@
 #include "test/support/delayed_group.h"
 #include "tools/program.h"
 #include "trainer/loop/stop_signal.h"
+#include "trainer/parallel/context_parallel.h"
 #include "trainer/parallel/group.h"
 #include "trainer/parallel/mesh.h"
 #include "trainer/parallel/model_collectives.h"
@@ -78,6 +79,36 @@ void check_broadcast(const Group& g, int64_t n, torch::Dtype dtype) {
   }
 }
 
+void check_all_to_all(const Group& g, int64_t n, torch::Dtype dtype) {
+  Tensors parts, expected;
+  for (int64_t r = 0; r < g.size(); ++r) {
+    parts.push_back(content(10 * g.rank() + r, n, dtype));
+    expected.push_back(content(10 * r + g.rank(), n, dtype));
+  }
+  const Tensor out = torch::full({g.size() * n}, -1, dtype);
+  g.all_to_all(torch::cat(parts), out).wait();
+  expect_equal(out, torch::cat(expected), "all_to_all");
+}
+
+/// Around the ring in both directions at once, twice, the second before the first was waited for.
+void check_exchange(const Group& g, int64_t n, torch::Dtype dtype) {
+  const int64_t next = (g.rank() + 1) % g.size(), last = (g.rank() + g.size() - 1) % g.size();
+  Tensors from_last, from_next;
+  std::vector<Pending> pending;
+  for (int64_t i = 0; i < 2; ++i) {
+    from_last.push_back(torch::full({n}, -1, dtype));
+    from_next.push_back(torch::full({n + 1}, -1, dtype));
+    pending.push_back(g.exchange(
+        {{content(g.rank() + i, n, dtype), next}, {content(g.rank() + 5 + i, n + 1, dtype), last}},
+        {{from_last[i], last}, {from_next[i], next}}));
+  }
+  for (int64_t i = 0; i < 2; ++i) {
+    pending[i].wait();
+    expect_equal(from_last[i], content(last + i, n, dtype), "exchange, from the last");
+    expect_equal(from_next[i], content(next + 5 + i, n + 1, dtype), "exchange, from the next");
+  }
+}
+
 /// Several under way at once, waited for in another order.
 void check_overlap(const Group& g, torch::Dtype dtype) {
   constexpr int64_t kCount = 6, kSize = 1000;
@@ -110,11 +141,64 @@ void check_collectives(const Group& g) {
       check_all_gather(g, n, dtype);
       check_reductions(g, n, dtype);
       check_broadcast(g, n, dtype);
+      check_all_to_all(g, n, dtype);
+      check_exchange(g, n, dtype);
     }
     check_overlap(g, dtype);
   }
   check_text(g);
   g.barrier();
+}
+
+using Attend = Tensor (*)(const Tensor&, const Tensor&, const Tensor&,
+                          const std::shared_ptr<TokenRing>&);
+
+/// Attention over all ranks' tokens, and its gradients, against one process that has them all.
+/// Every rank's loss is another one, so that a gradient that is not summed over ranks shows.
+void check_attention(const Group& g, const char* name, Attend attend, double forward,
+                     double backward) {
+  constexpr int64_t B = 2, L = 3, H = 4, d = 6;
+  const int64_t c = g.size(), mine = g.rank() * L;
+  torch::manual_seed(5);
+  Tensors whole, part;
+  for (int i = 0; i < 3; ++i)
+    whole.push_back(torch::randn({B, c * L, H, d}, torch::kFloat64).requires_grad_());
+  const Tensor weight = torch::randn({B, c * L, H, d}, torch::kFloat64);
+  (modules::dense_attention(whole[0], whole[1], whole[2]) * weight).sum().backward();
+  for (const Tensor& x : whole)
+    part.push_back(x.detach().narrow(1, mine, L).clone().requires_grad_());
+  const auto ring = std::make_shared<TokenRing>();
+  ring->group = &g;
+  const Tensor out = attend(part[0], part[1], part[2], ring);
+  const double bytes = static_cast<double>(B * L * H * d) * sizeof(double);
+  const auto expect_bytes = [&](double expected) {
+    require(static_cast<double>(ring->received) == expected * bytes, name, ": received ",
+            ring->received.load(), ", expected ", expected * bytes);
+  };
+  expect_bytes(forward);
+  (out * weight.narrow(1, mine, L)).sum().backward();
+  expect_bytes(forward + backward);
+  const torch::NoGradGuard no_grad;
+  const Tensor all = modules::dense_attention(whole[0], whole[1], whole[2]);
+  const auto expect_close = [&](const Tensor& got, const Tensor& expected, const char* what) {
+    const double worst = (got - expected.narrow(1, mine, L)).abs().max().item<double>();
+    require(worst < 1e-12, name, ", ", what, ": off by ", worst);
+  };
+  expect_close(out, all, "out");
+  for (int i = 0; i < 3; ++i) expect_close(part[i].grad(), whole[i].grad(), "gradient");
+}
+
+int attention(const Group& world) {
+  const auto c = static_cast<double>(world.size());
+  for (const std::shared_ptr<Group>& group :
+       {world.subgroup("plain", world.size() == 2 ? std::vector<int64_t>{0, 1}
+                                                  : std::vector<int64_t>{0, 1, 2, 3}),
+        test::delayed(world, 3)}) {
+    check_attention(*group, "ring", ring_attention, 2 * (c - 1), 2 * (c - 1) + 2 * c);
+    check_attention(*group, "all_to_all", all_to_all_attention, 4 * (c - 1) / c, 4 * (c - 1) / c);
+    check_attention(*group, "all_gather", all_gather_attention, 2 * (c - 1), 4 * (c - 1));
+  }
+  return say("attention agrees"), 0;
 }
 
 int collectives(const Group& world) {
@@ -270,6 +354,7 @@ int run_rank(const std::string& scenario) {
   if (scenario == "collectives") return collectives(*world);
   if (scenario == "delayed") return delayed(*world);
   if (scenario == "adjoint") return adjoint(*world);
+  if (scenario == "attention") return attention(*world);
   if (scenario == "mesh") return mesh(world);
   if (scenario == "refuse") return refuse(*world);
   if (scenario == "kill") return lose_a_rank(*world, SIGKILL);

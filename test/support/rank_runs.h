@@ -45,6 +45,14 @@ inline Json config_json(const Json& trainer, const Json& recipe) {
   return config;
 }
 
+/// Every row of metrics.jsonl.
+inline std::vector<Json> metrics_of(const std::filesystem::path& dir) {
+  std::vector<Json> rows;
+  std::ifstream metrics(dir / "metrics.jsonl");
+  for (std::string line; std::getline(metrics, line);) rows.push_back(Json::parse(line));
+  return rows;
+}
+
 struct Outcome {
   std::vector<double> losses, norms;
   TensorMap weights, averages, optimizer;
@@ -53,15 +61,15 @@ struct Outcome {
 class Runs {
  public:
   Outcome run(const std::string& name, int ranks, const Json& trainer,
-              const Json& recipe = Json::object()) {
-    const auto answer = start(name, ranks, trainer, recipe);
+              const Json& recipe = Json::object(), const std::string& before = "") {
+    const auto answer = start(name, ranks, trainer, recipe, before);
     INFO(answer.text);
     REQUIRE(answer.code == 0);
     return read(dir(name));
   }
   /// `before`: shell commands.
-  Answer start(const std::string& name, int ranks, const Json& trainer,
-                             const Json& recipe, const std::string& before = "") {
+  Answer start(const std::string& name, int ranks, const Json& trainer, const Json& recipe,
+               const std::string& before = "") {
     const std::filesystem::path file = folder_ / (name + ".json");
     modules::write_json(file, config_json(trainer, recipe));
     return run_program(
@@ -72,9 +80,7 @@ class Runs {
 
   static Outcome read(const std::filesystem::path& dir) {
     Outcome outcome;
-    std::ifstream metrics(dir / "metrics.jsonl");
-    for (std::string line; std::getline(metrics, line);) {
-      const Json row = Json::parse(line);
+    for (const Json& row : metrics_of(dir)) {
       outcome.losses.push_back(row.at("loss"));
       outcome.norms.push_back(row.at("grad_norm"));
     }

@@ -3,7 +3,7 @@
 //
 // COSMOS_TEST_KILL="RANK STEPS FILE" kills a rank by SIGKILL after so many steps of its own, once:
 // it leaves FILE, and lives on where FILE is. COSMOS_TEST_RESTARTS=N: --max-restarts.
-// COSMOS_TEST_DELAY=1: collectives end after random delays, their outputs NaN until waited for.
+// COSMOS_TEST_DELAY=SEED: every operation between ranks is late, its results NaN until waited for.
 
 #include <csignal>
 #include <filesystem>
@@ -63,7 +63,8 @@ int run(int argc, char** argv) {
   test::register_latent_clips();
   const Config config = load_config(argv[2], {argv + 3, argv + argc});
   auto world = env.world > 1 ? connect(env, torch::kCPU, std::chrono::seconds(60)) : nullptr;
-  if (world && std::getenv("COSMOS_TEST_DELAY")) world = test::delayed(*world, 3);
+  if (const char* seed = std::getenv("COSMOS_TEST_DELAY"); seed && world)
+    world = test::delayed(*world, std::stoull(seed));
   const RunResult result = Trainer(config, make_recipe(config.recipe, "recipe"),
                                    {.should_stop = killer(env.rank), .world = world})
                                .run();

@@ -66,6 +66,7 @@ struct ParallelConfig {
   int64_t shard = 0;
   int64_t replica = 1;
   int64_t context = 1;
+  std::string context_attention = "auto";
   int64_t tensor = 1;
   bool sequence = true;
   bool reshard_after_forward = true;
@@ -79,6 +80,11 @@ struct ParallelConfig {
     v("context", context,
       "ranks that hold parts of the same samples' tokens (context parallelism); they share the "
       "weights' shards, too");
+    v("context_attention", context_attention,
+      "how attention sees the other ranks' tokens. all_to_all: each rank takes some heads, moves "
+      "least, asks heads that `context` divides; ring: keys and values travel while it computes, "
+      "any number of heads; all_gather: all keys of a layer at once, for fast links and short "
+      "clips; auto: all_to_all where the heads divide, else ring");
     v("tensor", tensor,
       "ranks that hold slices of the same products, by heads and columns (tensor parallelism)");
     v("sequence", sequence,

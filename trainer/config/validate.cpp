@@ -94,6 +94,8 @@ void validate(const Config& config) {
   c.at_least(0, "trainer.parallel.shard", t.parallel.shard);
   c.at_least(1, "trainer.parallel.replica", t.parallel.replica);
   c.at_least(1, "trainer.parallel.context", t.parallel.context);
+  c.one_of({"auto", "ring", "all_to_all", "all_gather"}, "trainer.parallel.context_attention",
+           t.parallel.context_attention);
   c.at_least(1, "trainer.parallel.tensor", t.parallel.tensor);
   c.at_least(1, "trainer.log_every", t.log_every);
   c.at_least(0, "trainer.validate_every", t.validate_every);

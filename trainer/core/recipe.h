@@ -11,6 +11,7 @@
 
 #include "modules/core/model.h"
 #include "trainer/core/dataset.h"
+#include "trainer/parallel/context_parallel.h"
 
 namespace cosmos::trainer {
 
@@ -95,6 +96,8 @@ class Recipe {
   /// one sample, 0 when unknown. `sequence`: tokens are split, too. Every `recompute`-th block is
   /// run again in backward; 0: none.
   virtual double tensor_elements_per_sample(bool sequence, int64_t recompute) const { return 0; }
+  /// What tokens exchange when they are split over ranks; for --plan.
+  virtual TokenShape token_shape() const { return {}; }
 
   /// FLOPs of one training step for one sample (forward + backward), 0 when unknown.
   virtual double flops_per_sample() const { return 0; }

@@ -1,5 +1,7 @@
 #include "trainer/loop/data_parallel.h"
 
+#include "modules/lora/lora.h"
+
 namespace cosmos::trainer {
 namespace {
 
@@ -74,13 +76,29 @@ int64_t DataParallel::data_ranks() const {
 std::shared_ptr<modules::BlockRunner> DataParallel::shard(
     modules::Model& model, std::shared_ptr<modules::BlockRunner> inner) {
   if (!mesh_) return inner;
+  split_tokens(model);
   if (config_.tensor > 1)
-    tensor_ = std::make_unique<TensorParallel>(model, mesh_->axis("tensor"), config_.sequence,
-                                               std::make_shared<modules::TokenPlan>());
+    tensor_ = std::make_unique<TensorParallel>(
+        model, mesh_->axis("tensor"), config_.sequence,
+        context_ ? std::shared_ptr<const modules::TokenPlan>(context_)
+                 : std::make_shared<const modules::TokenPlan>());
   sharded_ = std::make_shared<FullyShard>(
       model, *mesh_, ShardOptions{.reshard_after_forward = config_.reshard_after_forward},
       std::move(inner), tensor_ ? tensor_->slices() : TensorSlices());
   return sharded_;
+}
+
+void DataParallel::split_tokens(modules::Model& model) {
+  if (config_.context == 1) return;
+  require(model.splits_tokens(), "trainer.parallel.context: expected 1 for a ", model.class_name(),
+          ", which does not split its tokens, got ", config_.context);
+  for (const auto& layer : modules::lora_layers(model))
+    require(layer.adapter->options().dropout == 0, "recipe.lora.dropout: expected 0 with ",
+            "trainer.parallel.context = ", config_.context, " (a mask covers all tokens of a ",
+            "sample), got ", layer.adapter->options().dropout);
+  context_ = std::make_shared<ContextPlan>(mesh_->axis("context"),
+                                           context_attention(config_.context_attention));
+  model.set_token_plan(context_);
 }
 
 Tensor DataParallel::mean(const Tensor& scalar) const {
@@ -107,7 +125,8 @@ bool DataParallel::any(bool here) const {
 Json DataParallel::merge(const Json& row) const {
   if (!mesh_) return row;
   std::vector<Json> rows;
-  for (const std::string& text : world_->all_gather_text(row.dump()))
+  // Of those that read different samples: the others have the same row.
+  for (const std::string& text : mesh_->axis("data").all_gather_text(row.dump()))
     rows.push_back(Json::parse(text));
   return merge_rows(rows);
 }

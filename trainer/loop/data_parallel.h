@@ -7,6 +7,7 @@
 
 #include "modules/core/model.h"
 #include "trainer/config/config.h"
+#include "trainer/parallel/context_parallel.h"
 #include "trainer/parallel/fully_shard.h"
 #include "trainer/parallel/mesh.h"
 
@@ -32,6 +33,9 @@ class DataParallel {
   /// Splits and shards the model. Returns its block runner: `inner` itself in one process.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
                                               std::shared_ptr<modules::BlockRunner> inner);
+  /// Null where every rank holds all tokens.
+  const ContextPlan* context() const { return context_.get(); }
+
   /// Null in one process.
   FullyShard* sharded() const { return sharded_.get(); }
   /// Bytes of activations that this rank handed to collectives so far.
@@ -53,11 +57,14 @@ class DataParallel {
   }
 
  private:
+  void split_tokens(modules::Model& model);
+
   std::shared_ptr<Group> world_;
   std::unique_ptr<Mesh> mesh_;
   ParallelConfig config_;
   std::unique_ptr<TensorParallel> tensor_;
   std::shared_ptr<FullyShard> sharded_;
+  std::shared_ptr<const ContextPlan> context_;
 };
 
 /// DataParallel::merge for rows at hand.

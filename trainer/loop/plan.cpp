@@ -122,7 +122,8 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   const bool bf16 = t.precision == "bf16";
   Plan plan;
   plan.replica = t.parallel.replica;
-  plan.shard = shard_ranks(t.parallel, ranks) * t.parallel.context;
+  plan.context = t.parallel.context;
+  plan.shard = shard_ranks(t.parallel, ranks) * plan.context;
   plan.tensor = t.parallel.tensor;
   {
     const modules::SkipInit untouched;
@@ -153,9 +154,16 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
                           recipe.tensor_elements_per_sample(t.parallel.sequence, every) /
                           static_cast<double>(t.parallel.context);
   }
-  plan.activation_bytes = micro * (fraction * recomputed + (1 - fraction) * kept);
-  plan.flops_per_step =
-      recipe.flops_per_sample() * micro * static_cast<double>(t.gradient_accumulation);
+  const auto context = static_cast<double>(plan.context);
+  const double samples = micro * static_cast<double>(t.gradient_accumulation);
+  plan.tokens = recipe.tokens_per_sample();
+  plan.activation_bytes = micro * (fraction * recomputed + (1 - fraction) * kept) / context;
+  plan.flops_per_step = recipe.flops_per_sample() * samples / context;
+  if (plan.context > 1)
+    plan.context_traffic =
+        samples * context_traffic(recipe.token_shape(),
+                                  context_attention(t.parallel.context_attention), plan.tokens,
+                                  plan.context, fraction, static_cast<double>(element_bytes));
   plan.available_bytes = available_memory();
   plan.advice = make_advice(plan, t);
   return plan;
@@ -191,6 +199,10 @@ std::string format_plan(const Plan& plan, const Config& config) {
     line("sums over micro-batches (fp32)", format_bytes(plan.sum_bytes));
     line("blocks gathered at a time", format_bytes(plan.gathered_bytes));
   }
+  if (plan.context > 1)
+    line("tokens of a sample",
+         known(plan.tokens, format_count(static_cast<int64_t>(plan.tokens)) + ", on " +
+                                std::to_string(plan.context) + " ranks"));
   line("activations of a micro-batch",
        known(plan.activation_bytes, format_bytes(plan.activation_bytes)));
   line("predicted peak, at least", format_bytes(plan.total_bytes()));
@@ -200,6 +212,9 @@ std::string format_plan(const Plan& plan, const Config& config) {
   if (plan.tensor > 1)
     line("activations between slices",
          known(plan.tensor_traffic, format_bytes(plan.tensor_traffic) + " a step"));
+  if (plan.context > 1)
+    line("tokens' exchange per step",
+         known(plan.context_traffic, format_bytes(plan.context_traffic) + " received"));
   if (plan.available_bytes > 0) {
     const bool fits = plan.total_bytes() <= plan.available_bytes;
     line("free memory here",

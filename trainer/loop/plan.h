@@ -17,6 +17,7 @@ struct Plan {
   int64_t trained = 0;
   int64_t shard = 1, replica = 1;   ///< ranks that share one copy of the state; copies
   int64_t tensor = 1;               ///< ranks that hold slices of each of those
+  int64_t context = 1;              ///< ranks that share the tokens of a sample
   double flops_per_step = 0;        ///< 0: the recipe does not say
   double activation_bytes = 0;      ///< of one micro-batch; 0: the recipe does not say
   double weight_bytes = 0;          ///< the model in its precision; a sharded one in float32
@@ -26,6 +27,8 @@ struct Plan {
   double gather_traffic = 0;        ///< bytes of all-gathers in a step, all ranks' parts
   double reduce_traffic = 0;        ///< bytes of reduce-scatters in a step
   double tensor_traffic = 0;        ///< bytes of activations that collectives move in a step
+  double context_traffic = 0;       ///< bytes received in a step for attention over all tokens
+  double tokens = 0;                ///< of a sample; 0: the recipe does not say
   double optimizer_bytes = 0;       ///< AdamW's two moments, float32
   double master_bytes = 0;          ///< float32 copies under bf16
   double ema_bytes = 0;             ///< float32 averages

@@ -151,6 +151,10 @@ void Trainer::backward(const Tensor& loss, bool last) {
 
 /// What this rank holds when an update begins, and what its step moved.
 void Trainer::count_bytes(Json& row) {
+  if (const ContextPlan* context = parallel_.context()) {
+    row["context_bytes"] = context->received_bytes() - context_bytes_;
+    context_bytes_ = context->received_bytes();
+  }
   const FullyShard* sharded = parallel_.sharded();
   if (!sharded) return;
   row["resident_bytes"] = sharded->resident_bytes() + optimizer_->moment_bytes();

@@ -98,6 +98,20 @@ std::string group_key(const std::string& name, const std::vector<int64_t>& ranks
          std::to_string(times);
 }
 
+/// Several operations as one.
+class AllOf : public c10d::Work {
+ public:
+  explicit AllOf(std::vector<Transport::Work> parts) : parts_(std::move(parts)) {}
+  bool wait(milliseconds timeout) override {
+    bool done = true;
+    for (const Transport::Work& part : parts_) done &= part->wait(timeout);
+    return done;
+  }
+
+ private:
+  std::vector<Transport::Work> parts_;
+};
+
 class C10dTransport : public Transport {
  public:
   C10dTransport(std::shared_ptr<const Shared> shared, Store store, int64_t rank, int64_t size)
@@ -128,6 +142,29 @@ class C10dTransport : public Transport {
     options.rootRank = source;
     return backend(x).broadcast(tensors, options);
   }
+  Work all_to_all(const Tensor& in, const Tensor& out) override {
+    Tensor from = in, to = out;
+    std::vector<int64_t> equal;
+    return backend(in).alltoall_base(to, from, equal, equal);
+  }
+  Work exchange(const std::vector<Message>& send, const std::vector<Message>& receive) override {
+    if (send.empty() && receive.empty()) return {};
+    c10d::Backend& with = backend(send.empty() ? receive[0].x : send[0].x);
+    // NCCL would run them one after another, and two ranks that both send first wait for ever.
+    const bool together = &with == cuda_.get() && with.supportsCoalescing();
+    if (together) with.startCoalescing();
+    std::vector<Work> parts;
+    for (const Message& m : receive) {
+      Tensors tensors{m.x};
+      parts.push_back(with.recv(tensors, static_cast<int>(m.peer), received_[m.peer]++));
+    }
+    for (const Message& m : send) {
+      Tensors tensors{m.x};
+      parts.push_back(with.send(tensors, static_cast<int>(m.peer), sent_[m.peer]++));
+    }
+    if (together) return with.endCoalescing();
+    return c10::make_intrusive<AllOf>(std::move(parts));
+  }
   std::shared_ptr<Transport> subgroup(const std::string& name,
                                       const std::vector<int64_t>& ranks) override {
     const auto me = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
@@ -146,6 +183,7 @@ class C10dTransport : public Transport {
   int64_t rank_;
   Backend cpu_, cuda_;
   std::map<std::pair<std::string, std::vector<int64_t>>, int64_t> times_;
+  std::map<int64_t, int> sent_, received_;  ///< messages by peer: what Gloo tells them apart by
 };
 
 }  // namespace

@@ -42,6 +42,13 @@ class LocalTransport : public Transport {
   Work reduce_scatter(const Tensor& in, const Tensor& out) override { return copy(in, out); }
   Work all_reduce(const Tensor&, Group::Reduce) override { return {}; }
   Work broadcast(const Tensor&, int64_t) override { return {}; }
+  Work all_to_all(const Tensor& in, const Tensor& out) override { return copy(in, out); }
+  Work exchange(const std::vector<Message>& send, const std::vector<Message>& receive) override {
+    require(send.size() == receive.size(), "expected as many messages received as sent, got ",
+            receive.size(), " and ", send.size());
+    for (std::size_t i = 0; i < send.size(); ++i) copy(send[i].x, receive[i].x);
+    return {};
+  }
   std::shared_ptr<Transport> subgroup(const std::string&, const std::vector<int64_t>&) override {
     return local_transport();
   }
@@ -135,6 +142,31 @@ Pending Group::broadcast(const Tensor& x, int64_t source) const {
     require(source >= 0 && source < size_, what, ": expected a source below ", size_, ", got ",
             source);
     return transport_->broadcast(flat(what, x), source);
+  });
+}
+
+Pending Group::all_to_all(const Tensor& in, const Tensor& out) const {
+  return start("all_to_all", [&](const std::string& what) {
+    require(in.numel() == out.numel() && in.numel() % size_ == 0 && in.dtype() == out.dtype(), what,
+            ": expected as much to receive as to send, in ", size_, " equal parts, got ",
+            in.numel(), " elements of ", in.dtype(), " and ", out.numel(), " of ", out.dtype());
+    return transport_->all_to_all(flat(what, in), flat(what, out));
+  });
+}
+
+Pending Group::exchange(const std::vector<Message>& send,
+                        const std::vector<Message>& receive) const {
+  return start("exchange", [&](const std::string& what) {
+    const auto flatten = [&](const std::vector<Message>& messages) {
+      std::vector<Message> flattened;
+      for (const Message& m : messages) {
+        require(m.peer >= 0 && m.peer < size_, what, ": expected a peer below ", size_, ", got ",
+                m.peer);
+        flattened.push_back({.x = flat(what, m.x), .peer = m.peer});
+      }
+      return flattened;
+    };
+    return transport_->exchange(flatten(send), flatten(receive));
   });
 }
 

@@ -22,6 +22,12 @@ namespace cosmos::trainer {
 
 class Transport;  // what moves the bytes: trainer/parallel/transport.h
 
+/// What one rank sends to another, or receives from it.
+struct Message {
+  Tensor x;
+  int64_t peer = 0;  ///< rank in the group
+};
+
 /// A collective under way. Its outputs hold rubbish, and its inputs must not change, until wait().
 class Pending {
  public:
@@ -62,6 +68,11 @@ class Group {
   enum class Reduce { kSum, kMax };
   Pending all_reduce(const Tensor& x, Reduce op = Reduce::kSum) const;
   Pending broadcast(const Tensor& x, int64_t source) const;
+  /// in, out [size * n]: part r of `in` goes to rank r, part s of `out` came from rank s.
+  Pending all_to_all(const Tensor& in, const Tensor& out) const;
+  /// Messages between pairs, all under way at once; only those that send or receive call it. Of two
+  /// ranks' messages the first sent is the first received; sizes and dtypes agree on both sides.
+  Pending exchange(const std::vector<Message>& send, const std::vector<Message>& receive) const;
   /// Returns when every rank came here. Of processes: it waits for no CUDA stream.
   void barrier() const;
   /// Every rank's text, by rank. For small things (metrics, names); goes through the CPU.

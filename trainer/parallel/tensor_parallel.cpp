@@ -143,8 +143,8 @@ TensorParallel::TensorParallel(modules::Model& model, const Group& group, bool s
   auto parameters = model.named_parameters();
   for (const auto& [name, slice] : slices_) {
     Tensor& parameter = parameters[name];
-    parameter.set_data(
-        slice_of(parameter.detach(), slice, group.rank(), group.size()).clone(at::MemoryFormat::Contiguous));
+    parameter.set_data(slice_of(parameter.detach(), slice, group.rank(), group.size())
+                           .clone(at::MemoryFormat::Contiguous));
   }
   install(model, sequence);
   if (!sequence) return;

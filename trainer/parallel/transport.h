@@ -23,6 +23,8 @@ class Transport {
   virtual Work reduce_scatter(const Tensor& in, const Tensor& out) = 0;
   virtual Work all_reduce(const Tensor& x, Group::Reduce op) = 0;
   virtual Work broadcast(const Tensor& x, int64_t source) = 0;
+  virtual Work all_to_all(const Tensor& in, const Tensor& out) = 0;
+  virtual Work exchange(const std::vector<Message>& send, const std::vector<Message>& receive) = 0;
   /// Of `ranks`, which hold this one; at least two.
   virtual std::shared_ptr<Transport> subgroup(const std::string& name,
                                               const std::vector<int64_t>& ranks) = 0;

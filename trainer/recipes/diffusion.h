@@ -44,6 +44,7 @@ class DiffusionRecipe : public Recipe {
   Json resolved_config() const override;
   double flops_per_sample() const override;
   double tokens_per_sample() const override;
+  TokenShape token_shape() const override;
   double activation_bytes_per_sample(bool recompute, int64_t element_bytes) const override;
   double tensor_elements_per_sample(bool sequence, int64_t recompute) const override;
 

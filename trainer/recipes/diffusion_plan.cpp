@@ -62,6 +62,16 @@ double DiffusionRecipe::flops_per_sample() const {
   return n > 0 ? static_cast<double>(config.num_layers) * forward * (config_.lora ? 2 : 3) : 0;
 }
 
+TokenShape DiffusionRecipe::token_shape() const {
+  const modules::DitConfig config = dit_config();
+  int64_t patch = 1;
+  for (const int64_t size : config.patch_size) patch *= size;
+  return {.layers = config.num_layers,
+          .heads = config.num_attention_heads,
+          .head_dim = config.attention_head_dim,
+          .output = patch * config.out_channels};
+}
+
 double DiffusionRecipe::activation_bytes_per_sample(bool recompute, int64_t element_bytes) const {
   const modules::DitConfig config = dit_config();
   const double layers = static_cast<double>(config.num_layers);
