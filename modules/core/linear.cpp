@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "modules/core/init.h"
+#include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace cosmos::modules {
 
@@ -71,6 +72,41 @@ Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears) {
     outputs.push_back(linear->forward_entered(input));
   }
   return outputs;
+}
+
+namespace {
+
+/// Of a head without an adapter, which these losses would not see.
+std::optional<ops::ClassRange> class_range(const Linear& head) {
+  require(!head->adapter(), "a head with an adapter: make its logits, or leave the head out of ",
+          "target_modules");
+  return head->collective() ? head->collective()->class_range(head->out_features()) : std::nullopt;
+}
+
+std::optional<Tensor> bias_of(const Linear& head) {
+  return head->bias.defined() ? std::optional<Tensor>(head->bias) : std::nullopt;
+}
+
+}  // namespace
+
+Tensor linear_cross_entropy(const Tensor& hidden, const Linear& head, const Tensor& target,
+                            int64_t ignore_index, double label_smoothing, double z_loss,
+                            std::string_view reduction) {
+  if (const auto range = class_range(head))
+    return ops::split_linear_cross_entropy(hidden, head->weight, target, bias_of(head), *range,
+                                           ignore_index, label_smoothing, z_loss, reduction);
+  return ops::linear_cross_entropy(hidden, head->weight, target, bias_of(head), ignore_index,
+                                   label_smoothing, z_loss, reduction);
+}
+
+std::tuple<Tensor, Tensor> linear_log_probs_entropy(const Tensor& hidden, const Linear& head,
+                                                    const Tensor& target, double temperature,
+                                                    int64_t ignore_index) {
+  if (const auto range = class_range(head))
+    return ops::split_linear_log_probs_entropy(hidden, head->weight, target, bias_of(head), *range,
+                                               temperature, ignore_index);
+  return ops::linear_log_probs_entropy(hidden, head->weight, target, bias_of(head), temperature,
+                                       ignore_index);
 }
 
 }  // namespace cosmos::modules

@@ -8,9 +8,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "modules/core/tensor.h"
+#include "ops/linear_cross_entropy/split_linear_cross_entropy.h"
 
 namespace cosmos::modules {
 
@@ -50,6 +52,8 @@ class LinearCollective {
   virtual Tensor leave(const Tensor& product) const = 0;
   /// Whether the bias is added after leave(), since products are summed there.
   virtual bool sums() const = 0;
+  /// Where W's rows are the classes of a head: this rank's, of which it has `rows`; none: all.
+  virtual std::optional<ops::ClassRange> class_range(int64_t rows) const = 0;
   /// Norms of W's rows, from those of this rank's columns of them; outside of any graph.
   virtual Tensor row_norm(const Tensor& partial) const = 0;
 };
@@ -105,5 +109,15 @@ std::vector<NamedLinear> named_linears(const torch::nn::Module& model);
 /// Several products of one input (q, k, v; gate, up), called as one group so that gathers, casts
 /// and shared factors happen once.
 Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears);
+
+/// ops::linear_cross_entropy of logits that `head` would make of hidden [..., D]; its rows, the
+/// classes, may be split over ranks.  target: int64 [...]
+Tensor linear_cross_entropy(const Tensor& hidden, const Linear& head, const Tensor& target,
+                            int64_t ignore_index = -100, double label_smoothing = 0,
+                            double z_loss = 0, std::string_view reduction = "mean");
+/// The same for ops::linear_log_probs_entropy: {log p, entropy}.
+std::tuple<Tensor, Tensor> linear_log_probs_entropy(const Tensor& hidden, const Linear& head,
+                                                    const Tensor& target, double temperature = 1,
+                                                    int64_t ignore_index = -100);
 
 }  // namespace cosmos::modules

@@ -20,6 +20,9 @@ struct SplitLinear {
   /// Whether its outside (input of kColumn, output of kRow) are this rank's tokens, [..., tokens,
   /// features], where tokens are split; text that every rank has whole is not.
   bool tokens = true;
+  /// kColumn whose outputs every rank needs, not its own alone: a head. Losses that are made
+  /// without logits (linear_cross_entropy) exchange less.
+  bool whole_output = false;
 };
 using ParallelPlan = std::vector<SplitLinear>;
 

@@ -6,9 +6,11 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
+#include <limits>
 
 #include "ops/core/check.h"
 #include "ops/core/isa.h"
@@ -115,15 +117,6 @@ Optional narrow(const Optional& bias, int64_t first, int64_t count) {
   return bias ? Optional(bias->narrow(0, first, count)) : std::nullopt;
 }
 
-void check_targets(const Tensor& target, int64_t classes, int64_t ignore_index) {
-  if (!target.is_cpu()) return;
-  const int64_t* classes_of = target.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < target.numel(); ++i)
-    require((classes_of[i] >= 0 && classes_of[i] < classes) || classes_of[i] == ignore_index,
-            "linear_cross_entropy: target[", i, "]: expected a class from 0 to ", classes - 1,
-            ", or ignore_index ", ignore_index, ", got ", classes_of[i]);
-}
-
 /// Losses [N] from complete states.
 Tensor losses(const Tensor& state, const Tensor& target, const CrossEntropyRows& p) {
   const Tensor lse = state.select(1, 0) + state.select(1, 1).log();
@@ -180,7 +173,43 @@ Tensor hidden_gradient(Tensor mean, const Tensor& state, const Tensor& weight, c
   return mean.mul_(p.scale).masked_fill_(ignored.unsqueeze(1), 0);
 }
 
+/// Gradients of the classes of `weight`, into those that are wanted.
+void fill_gradients(CrossEntropyRows p, const Tensor& grad, const Tensor& state,
+                    const Tensor& hidden, const Tensor& weight, const Optional& bias,
+                    const Tensor& target, Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias,
+                    bool hidden_grad, bool weight_grad, bool bias_grad) {
+  const Tensor seeds = grad.contiguous();
+  p.seed = seeds.const_data_ptr();
+  p.seed_stride = 1;
+  const int64_t tokens = hidden.size(0), here = weight.size(0);
+  const int64_t step = classes_per_group(tokens, here);
+  const Tensor workspace = make_workspace(hidden, tokens, step);
+  const Tensor hidden_sum = hidden_grad ? at::zeros(hidden.sizes(), wide(hidden)) : Tensor();
+  for (int64_t first = 0; first < here; first += step) {
+    const int64_t count = std::min(step, here - first);
+    const Tensor logits = workspace.narrow(1, 0, count), rows = weight.narrow(0, first, count);
+    make_logits(hidden, rows, logits);
+    p.first_class = first;
+    run_rows(p, logits, narrow(bias, first, count), target, state);
+    if (hidden_grad) multiply_add_wide(hidden_sum, logits, rows);
+    if (weight_grad) multiply(grad_weight.narrow(0, first, count), logits.t(), hidden, false);
+    if (bias_grad)
+      grad_bias.narrow(0, first, count)
+          .copy_(at::sum(logits, {0}, false, accumulate_dtype(hidden)));
+  }
+  if (hidden_grad) grad_hidden.copy_(hidden_sum);
+}
+
 }  // namespace
+
+void check_targets(const Tensor& target, int64_t classes, int64_t ignore_index) {
+  if (!target.is_cpu()) return;
+  const int64_t* classes_of = target.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < target.numel(); ++i)
+    require((classes_of[i] >= 0 && classes_of[i] < classes) || classes_of[i] == ignore_index,
+            "linear_cross_entropy: target[", i, "]: expected a class from 0 to ", classes - 1,
+            ", or ignore_index ", ignore_index, ", got ", classes_of[i]);
+}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_forward(
     const Tensor& hidden, const Tensor& weight, const Optional& bias, const Tensor& target,
@@ -227,27 +256,10 @@ std::tuple<Tensor, Tensor, Tensor> linear_cross_entropy_backward(
   auto [grad_hidden, grad_weight, grad_bias] =
       make_gradients(hidden, weight, hidden_grad, weight_grad, bias_grad);
   if (hidden.is_meta()) return {grad_hidden, grad_weight, grad_bias};
-  CrossEntropyRows p =
+  const CrossEntropyRows p =
       make_rows(hidden, weight, target, ignore_index, label_smoothing, z_loss, scale);
-  const Tensor seeds = grad.contiguous();
-  p.seed = seeds.const_data_ptr();
-  p.seed_stride = 1;
-  const int64_t tokens = hidden.size(0), step = classes_per_group(tokens, p.classes);
-  const Tensor workspace = make_workspace(hidden, tokens, step);
-  const Tensor hidden_sum = hidden_grad ? at::zeros(hidden.sizes(), wide(hidden)) : Tensor();
-  for (int64_t first = 0; first < p.classes; first += step) {
-    const int64_t count = std::min(step, p.classes - first);
-    const Tensor logits = workspace.narrow(1, 0, count), rows = weight.narrow(0, first, count);
-    make_logits(hidden, rows, logits);
-    p.first_class = first;
-    run_rows(p, logits, narrow(bias, first, count), target, state);
-    if (hidden_grad) multiply_add_wide(hidden_sum, logits, rows);
-    if (weight_grad) multiply(grad_weight.narrow(0, first, count), logits.t(), hidden, false);
-    if (bias_grad)
-      grad_bias.narrow(0, first, count)
-          .copy_(at::sum(logits, {0}, false, accumulate_dtype(hidden)));
-  }
-  if (hidden_grad) grad_hidden.copy_(hidden_sum);
+  fill_gradients(p, grad, state, hidden, weight, bias, target, grad_hidden, grad_weight, grad_bias,
+                 hidden_grad, weight_grad, bias_grad);
   return {grad_hidden, grad_weight, grad_bias};
 }
 
@@ -281,6 +293,64 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> linear_cross_entropy_with_gradients(
   }
   if (bias_grad) grad_bias.copy_(bias_sum);
   return {losses(state, target, p).sum() * seed, grad_hidden, grad_weight, grad_bias};
+}
+
+Tensor class_states(const Tensor& hidden, const Tensor& weight, const Optional& bias,
+                    const Tensor& target, int64_t ignore_index, double scale, bool entropy) {
+  CrossEntropyRows p = make_rows(hidden, weight, target, ignore_index, 0, 0, scale);
+  p.reduce = true;
+  p.entropy = entropy;
+  const int64_t tokens = hidden.size(0), step = classes_per_group(tokens, p.classes);
+  const Tensor state = at::zeros({tokens, kClassState}, wide(hidden));
+  const Tensor workspace = make_workspace(hidden, tokens, step);
+  for (int64_t first = 0; tokens > 0 && first < p.classes; first += step) {
+    const int64_t count = std::min(step, p.classes - first);
+    const Tensor logits = workspace.narrow(1, 0, count);
+    make_logits(hidden, weight.narrow(0, first, count), logits);
+    p.first_class = first;
+    p.resume = first > 0;
+    run_rows(p, logits, narrow(bias, first, count), target, state);
+  }
+  return state;
+}
+
+Tensor merge_class_states(const Tensor& states) {
+  const auto field = [&](int64_t i) { return states.select(2, i); };  // [ranges, N]
+  const Tensor max = field(0).amax(0);
+  // A range without a finite logit: its sum is 0, and so is what its maximum is multiplied with.
+  const Tensor lower = (field(0) - max).masked_fill_(field(1) == 0, 0);
+  const Tensor sums = field(1) * lower.exp();
+  const Tensor weighted = (field(4) + lower * field(1)) * lower.exp();
+  const Tensor missing = field(2).isnan();
+  const Tensor target = field(2).masked_fill(missing, 0).sum(0).masked_fill_(
+      missing.all(0), std::numeric_limits<double>::quiet_NaN());
+  return at::stack({max, sums.sum(0), target, field(3).sum(0), weighted.sum(0)}, 1);
+}
+
+std::tuple<Tensor, Tensor> class_losses(const Tensor& state, const Tensor& target, int64_t classes,
+                                        int64_t ignore_index, double label_smoothing,
+                                        double z_loss) {
+  CrossEntropyRows p{};
+  p.classes = classes;
+  p.ignore_index = ignore_index;
+  p.label_smoothing = label_smoothing;
+  p.z_loss = z_loss;
+  return {losses(state, target, p), entropies(state, target, p)};
+}
+
+std::tuple<Tensor, Tensor, Tensor> class_gradients(
+    const Tensor& grad, const Tensor& state, const Tensor& hidden, const Tensor& weight,
+    const Optional& bias, const Tensor& target, int64_t classes, int64_t ignore_index,
+    double label_smoothing, double z_loss, double scale, bool hidden_grad, bool weight_grad,
+    bool bias_grad) {
+  auto [grad_hidden, grad_weight, grad_bias] =
+      make_gradients(hidden, weight, hidden_grad, weight_grad, bias_grad);
+  CrossEntropyRows p =
+      make_rows(hidden, weight, target, ignore_index, label_smoothing, z_loss, scale);
+  p.classes = classes;
+  fill_gradients(p, grad, state, hidden, weight, bias, target, grad_hidden, grad_weight, grad_bias,
+                 hidden_grad, weight_grad, bias_grad);
+  return {grad_hidden, grad_weight, grad_bias};
 }
 
 }  // namespace cosmos::ops::driver

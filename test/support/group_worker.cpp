@@ -6,6 +6,8 @@
 #include <torch/autograd.h>
 #include <unistd.h>
 
+#include "ops/linear_cross_entropy/linear_cross_entropy.h"
+#include "ops/linear_cross_entropy/split_linear_cross_entropy.h"
 #include "test/support/delayed_group.h"
 #include "tools/program.h"
 #include "trainer/loop/stop_signal.h"
@@ -250,6 +252,58 @@ int adjoint(const Group& world) {
   return say("adjoint"), 0;
 }
 
+/// Classes on all ranks against all classes here; the mean of the ranks' losses is the objective.
+void check_split_loss(const Group& g, const ModelCollectives& c, bool log_probs) {
+  torch::manual_seed(3);  // the same on every rank
+  const int64_t V = 6 * g.size();
+  const auto leaf = [](at::IntArrayRef size) {
+    return torch::randn(size, torch::kFloat64).set_requires_grad(true);
+  };
+  const Tensor hidden = leaf({2, 4, 5}), weight = leaf({V, 5}), bias = leaf({V});
+  Tensor target = torch::randint(V, {2, 4});
+  target[1][2] = -100;
+  const auto part = [&](const Tensor& x) {
+    return x.detach().narrow(0, g.rank() * 6, 6).clone().set_requires_grad(true);
+  };
+  const Tensor my_weight = part(weight), my_bias = part(bias);
+  const Tensor my_hidden = hidden.detach().clone().set_requires_grad(true);
+  const ops::ClassRange range{
+      .first = g.rank() * 6,
+      .classes = V,
+      .gather = [&](const Tensor& x) { return c.all_gather(x.unsqueeze(0), 0); },
+      .sum = [&](const Tensor& x) { return c.all_reduce(x); }};
+  Tensor want, got;
+  if (log_probs) {
+    const auto all = ops::linear_log_probs_entropy(hidden, weight, target, bias, 0.7);
+    const auto mine =
+        ops::split_linear_log_probs_entropy(my_hidden, my_weight, target, my_bias, range, 0.7);
+    require(torch::allclose(std::get<1>(all), std::get<1>(mine), 1e-12, 1e-12), "entropy");
+    want = std::get<0>(all), got = std::get<0>(mine);
+  } else {
+    want = ops::linear_cross_entropy(hidden, weight, target, bias, -100, 0.1, 1e-2, "none");
+    got = ops::split_linear_cross_entropy(my_hidden, my_weight, target, my_bias, range, -100, 0.1,
+                                          1e-2, "none");
+  }
+  require(torch::allclose(got, want, 1e-12, 1e-12), "split loss: ", got, want);
+  const Tensor upstream = torch::randn({2, 4}, torch::kFloat64);
+  (want * upstream).sum().backward();
+  (got * upstream).sum().backward();
+  const double ranks = static_cast<double>(g.size());
+  const auto close = [&](const Tensor& a, const Tensor& b, const std::string& what) {
+    require(torch::allclose(a / ranks, b, 1e-12, 1e-12), "split loss, grad of ", what);
+  };
+  close(c.all_reduce(my_hidden.grad()), hidden.grad(), "hidden");
+  close(my_weight.grad(), weight.grad().narrow(0, g.rank() * 6, 6), "weight");
+  close(my_bias.grad(), bias.grad().narrow(0, g.rank() * 6, 6), "bias");
+}
+
+int vocabulary(const Group& world) {
+  const std::shared_ptr<Group> group = test::delayed(world, 5);
+  const ModelCollectives collectives(*group);
+  for (const bool log_probs : {false, true}) check_split_loss(*group, collectives, log_probs);
+  return say("vocabulary agrees"), 0;
+}
+
 std::string ranks_of(const Group& g, int64_t world_rank) {
   std::string ranks;
   for (const std::string& text : g.all_gather_text(std::to_string(world_rank))) ranks += text;
@@ -355,6 +409,7 @@ int run_rank(const std::string& scenario) {
   if (scenario == "delayed") return delayed(*world);
   if (scenario == "adjoint") return adjoint(*world);
   if (scenario == "attention") return attention(*world);
+  if (scenario == "vocabulary") return vocabulary(*world);
   if (scenario == "mesh") return mesh(world);
   if (scenario == "refuse") return refuse(*world);
   if (scenario == "kill") return lose_a_rank(*world, SIGKILL);

@@ -11,18 +11,29 @@ constexpr int64_t kTokens = -2;  ///< dimension of the tokens around a product
 /// Every rank computes some of the outputs.
 class ColumnParallel : public modules::LinearCollective {
  public:
-  ColumnParallel(Collectives collectives, bool tokens)
-      : collectives_(std::move(collectives)), tokens_(tokens) {}
+  ColumnParallel(Collectives collectives, bool tokens, bool whole_output)
+      : collectives_(std::move(collectives)), tokens_(tokens), whole_output_(whole_output) {}
   Tensor enter(const Tensor& x) const override {
     return tokens_ ? collectives_->all_gather(x, kTokens) : x;
   }
-  Tensor leave(const Tensor& product) const override { return product; }
+  Tensor leave(const Tensor& product) const override {
+    return whole_output_ ? collectives_->all_gather(product, -1) : product;
+  }
   bool sums() const override { return false; }
+  std::optional<ops::ClassRange> class_range(int64_t rows) const override {
+    const Group& group = collectives_->group();
+    return ops::ClassRange{
+        .first = group.rank() * rows,
+        .classes = group.size() * rows,
+        .gather = [c = collectives_](const Tensor& x) { return c->all_gather(x.unsqueeze(0), 0); },
+        .sum = [c = collectives_](const Tensor& x) { return c->all_reduce(x); }};
+  }
   Tensor row_norm(const Tensor& partial) const override { return partial; }
 
  private:
   Collectives collectives_;
-  bool tokens_;  ///< whether the input is a part of them
+  bool tokens_;        ///< whether the input is a part of them
+  bool whole_output_;  ///< whether the others' outputs are wanted
 };
 
 /// Every rank computes a term of all outputs, from some of the inputs.
@@ -36,6 +47,7 @@ class RowParallel : public modules::LinearCollective {
                    : collectives_->all_reduce(product);
   }
   bool sums() const override { return true; }
+  std::optional<ops::ClassRange> class_range(int64_t) const override { return std::nullopt; }
   Tensor row_norm(const Tensor& partial) const override {
     const torch::NoGradGuard no_grad;
     return collectives_->all_reduce(partial.square()).sqrt();
@@ -153,16 +165,22 @@ TensorParallel::TensorParallel(modules::Model& model, const Group& group, bool s
   model.set_token_plan(std::make_shared<SequencePlan>(collectives_, std::move(inner)));
 }
 
+std::shared_ptr<const modules::LinearCollective> TensorParallel::make_collective(
+    Split split, bool tokens, bool whole_output) const {
+  if (split == Split::kRow) return std::make_shared<RowParallel>(collectives_, tokens);
+  return std::make_shared<ColumnParallel>(collectives_, tokens, whole_output);
+}
+
 void TensorParallel::install(modules::Model& model, bool sequence) const {
   // One object a kind, so that Linears of one input gather it once.
-  std::map<std::pair<Split, bool>, std::shared_ptr<const modules::LinearCollective>> kinds;
-  for (const bool tokens : {false, true}) {
-    kinds[{Split::kColumn, tokens}] = std::make_shared<ColumnParallel>(collectives_, tokens);
-    kinds[{Split::kRow, tokens}] = std::make_shared<RowParallel>(collectives_, tokens);
-  }
+  std::map<std::tuple<Split, bool, bool>, std::shared_ptr<const modules::LinearCollective>> kinds;
   const auto linears = linears_of(model);
-  for (const modules::SplitLinear& split : model.parallel_plan())
-    linears.at(split.name)->set_collective(kinds.at({split.split, split.tokens && sequence}));
+  for (const modules::SplitLinear& split : model.parallel_plan()) {
+    const bool tokens = split.tokens && sequence;
+    auto& kind = kinds[{split.split, tokens, split.whole_output}];
+    if (!kind) kind = make_collective(split.split, tokens, split.whole_output);
+    linears.at(split.name)->set_collective(kind);
+  }
 }
 
 }  // namespace cosmos::trainer

@@ -47,6 +47,9 @@ class TensorParallel {
   int64_t bytes() const { return collectives_->bytes(); }
 
  private:
+  std::shared_ptr<const modules::LinearCollective> make_collective(modules::Split split,
+                                                                   bool tokens,
+                                                                   bool whole_output) const;
   void install(modules::Model& model, bool sequence) const;
 
   std::shared_ptr<const ModelCollectives> collectives_;

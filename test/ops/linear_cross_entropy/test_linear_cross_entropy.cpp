@@ -2,6 +2,8 @@
 #include <limits>
 
 #include "ops/core/error.h"
+#include "ops/linear_cross_entropy/linear_cross_entropy_driver.h"
+#include "ops/linear_cross_entropy/split_linear_cross_entropy.h"
 #include "test/ops/linear_cross_entropy/linear_cross_entropy_cases.h"
 #include "test/support/op_checks.h"
 #include "test/support/peak_memory.h"
@@ -226,4 +228,41 @@ TEST_CASE("linear cross-entropy refuses second derivatives", "[ops]") {
     CHECK_THROWS_WITH(torch::autograd::grad({loss}, {t[0]}, {}, true, /*create_graph=*/true),
                       Catch::Contains("no second derivative"));
   }
+}
+
+TEST_CASE("classes in ranges give the loss and gradients of all classes", "[ops]") {
+  torch::manual_seed(5);
+  const at::TensorOptions f64 = at::TensorOptions().dtype(at::kDouble);
+  const at::Tensor hidden = at::randn({7, 6}, f64).requires_grad_();
+  const at::Tensor weight = at::randn({40, 6}, f64).requires_grad_();
+  at::Tensor target = at::randint(40, {7}, at::kLong), bias = at::randn({40}, f64);
+  target[3] = -1;
+  bias.narrow(0, 10, 10).fill_(-std::numeric_limits<double>::infinity());  // a range without any
+  target.masked_fill_(target.ge(10).logical_and(target.lt(20)), 4);
+  const at::Tensor want = ops::linear_cross_entropy(hidden, weight, target, bias, -1, 0, 0.01);
+  const auto want_grads = torch::autograd::grad({want}, {hidden, weight});
+
+  const auto state_of = [&](int64_t r) {
+    const at::Tensor own = target - 10 * r;
+    return ops::driver::class_states(
+        hidden.detach(), weight.detach().narrow(0, 10 * r, 10), bias.narrow(0, 10 * r, 10),
+        own.masked_fill(own.lt(0).logical_or(own.ge(10)), 10).masked_fill(target.eq(-1), -1), -1, 1,
+        false);
+  };
+  const at::Tensor states = at::stack({state_of(0), state_of(1), state_of(2), state_of(3)});
+  at::Tensor hidden_grad = at::zeros_like(hidden);
+  for (int64_t r = 0; r < 4; ++r) {
+    const ops::ClassRange range{.first = 10 * r,
+                                .classes = 40,
+                                .gather = [&](const at::Tensor&) { return states; },
+                                .sum = [](const at::Tensor& x) { return x; }};
+    const at::Tensor rows = weight.detach().narrow(0, 10 * r, 10).clone().requires_grad_();
+    const at::Tensor loss = ops::split_linear_cross_entropy(
+        hidden, rows, target, bias.narrow(0, 10 * r, 10), range, -1, 0, 0.01);
+    CHECK(close_to(loss.detach(), want.detach(), 1e-12));
+    const auto grads = torch::autograd::grad({loss}, {hidden, rows});
+    hidden_grad += grads[0];
+    CHECK(close_to(grads[1], want_grads[1].narrow(0, 10 * r, 10), 1e-12));
+  }
+  CHECK(close_to(hidden_grad, want_grads[0], 1e-12));
 }

@@ -55,6 +55,13 @@ TEST_CASE("collectives inside a model have their adjoints as backward", "[group]
   CHECK(count(answer.text, "adjoint") == 2);
 }
 
+TEST_CASE("classes split over ranks give the loss and gradients of all classes", "[group]") {
+  const Answer answer = run_program("group_worker", "3 vocabulary");
+  INFO(answer.text);
+  CHECK(answer.code == 0);
+  CHECK(count(answer.text, "vocabulary agrees") == 3);
+}
+
 TEST_CASE("a mesh gives every rank its groups", "[group]") {
   const Answer answer = run_program("group_worker", "4 mesh");
   INFO(answer.text);
