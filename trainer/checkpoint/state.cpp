@@ -86,8 +86,8 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
       if (sharded->shard(name).defined()) return take_rows(name, whole);
     Tensor(place.tensor).copy_(whole);  // a buffer
   };
-  modules::load_weights(state.model, modules::WeightFolder(file).tensors(), file.string(),
-                        sharded ? modules::TakeTensor(take) : modules::TakeTensor());
+  modules::load_weights(state.model, state.model.from_file(modules::WeightFolder(file).tensors()),
+                        file.string(), sharded ? modules::TakeTensor(take) : modules::TakeTensor());
 }
 
 void load_optimizer(const fs::path& file, const TrainState& state) {

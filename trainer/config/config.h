@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct OptimizerConfig {
   double weight_decay = 0.1;
   bool decay_1d = false;
   std::string moments = "fp32";
+  std::map<std::string, double> lr_scale;
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -29,6 +31,9 @@ struct OptimizerConfig {
     v("eps", eps, "added to the root of the second moment");
     v("weight_decay", weight_decay, "decoupled weight decay, times the learning rate");
     v("decay_1d", decay_1d, "also decay biases and norm weights (parameters with one dimension)");
+    v("lr_scale", lr_scale,
+      "factors on lr for parameters whose name begins with a key (the longest that fits): "
+      "{\"model.visual.\": 0.1}");
     v("moments", moments, "fp32; int8: AdamW's moments in 2 bytes a parameter in place of 8");
   }
 };

@@ -27,6 +27,8 @@ Json schema_of() {
     return {{"type", "object"}, {"properties", {{"type", {{"type", "string"}}}}}};
   } else if constexpr (modules::IsVector<T>::value) {
     return {{"type", "array"}, {"items", schema_of<typename T::value_type>()}};
+  } else if constexpr (modules::IsMap<T>::value) {
+    return {{"type", "object"}, {"additionalProperties", schema_of<typename T::mapped_type>()}};
   } else if constexpr (modules::HasFields<T>::value) {
     T defaults;
     SchemaVisitor visitor;

@@ -54,6 +54,8 @@ void check_optimizer(Checker& c, const OptimizerConfig& o) {
   c.check(o.eps > 0, at + "eps", o.eps, "a number above 0");
   c.check(o.weight_decay >= 0, at + "weight_decay", o.weight_decay, "0 or more");
   c.one_of({"fp32", "int8"}, at + "moments", o.moments);
+  for (const auto& [prefix, scale] : o.lr_scale)
+    c.check(scale >= 0 && scale < 1e6, at + "lr_scale." + prefix, scale, "0 or more");
 }
 
 void check_schedule(Checker& c, const TrainerConfig& t) {

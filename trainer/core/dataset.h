@@ -17,13 +17,16 @@ namespace cosmos::trainer {
 struct Sample {
   int64_t index = 0;  ///< global sample index: position in the whole run
   TensorMap tensors;  ///< e.g. video: uint8 [C, T, H, W]; latents; text_embeds
+  TensorMap ragged;   ///< of lengths that differ from sample to sample: tokens; may be absent
   std::map<std::string, std::string> text;  ///< e.g. caption, path
 };
 
-/// Samples that go through the model together. Tensors are stacked on a new first dimension.
+/// Samples that go through the model together. Tensors are stacked on a new first dimension, ragged
+/// ones stand side by side: one a sample, undefined where it has none.
 struct Batch {
   std::vector<int64_t> indices;  ///< global sample indices, one a sample
   TensorMap tensors;
+  std::map<std::string, Tensors> ragged;
   std::map<std::string, std::vector<std::string>> text;
 };
 

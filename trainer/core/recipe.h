@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,10 @@ class Recipe {
   /// Loss of one micro-batch. Noise, timesteps and dropout are drawn per sample from
   /// Philox(context.seed, purpose, batch.indices[i]).
   virtual Loss loss(const Batch& batch, const StepContext& context) = 0;
+
+  /// What a micro-batch's loss weighs among those of its step, on all ranks (learned tokens, where
+  /// a loss is a mean over tokens); none: they all weigh the same.
+  virtual std::optional<double> loss_weight(const Batch& batch) const { return std::nullopt; }
 
   /// Scalars to log once, beside the loss of a run's first step (`first` is that step's first
   /// micro-batch). A recipe that starts from a checkpoint gives `random_init_loss` here: the same

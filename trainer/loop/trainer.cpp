@@ -120,16 +120,33 @@ Trainer::StepResult Trainer::train_step() {
   return result;
 }
 
+// What each micro-batch's loss counts in the step's mean over micro-batches and ranks.
+std::vector<double> Trainer::loss_shares(const std::vector<Batch>& batches) const {
+  std::vector<double> shares;
+  double total = 0;
+  for (const Batch& batch : batches) {
+    const auto weight = recipe_->loss_weight(batch);
+    if (!weight)
+      return std::vector<double>(batches.size(), 1.0 / static_cast<double>(batches.size()));
+    shares.push_back(*weight);
+    total += *weight;
+  }
+  total = parallel_.mean(torch::tensor(total, torch::kFloat64).to(device_)).item<double>();
+  for (double& share : shares) share /= std::max(total, 1e-12);
+  return shares;
+}
+
 Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result) {
   const StepContext context{.step = step_, .seed = static_cast<uint64_t>(config_.trainer.seed)};
   LabelledMeans by_label;
   ScalarMeans metrics;
   Tensor total;
   if (step_ == 0) result.start = recipe_->start_metrics(to_device(batches[0], device_), context);
-  for (const Batch& batch : batches) {
-    const Loss loss = recipe_->loss(to_device(batch, device_), context);
-    const Tensor share = loss.value / static_cast<double>(batches.size());
-    backward(share, &batch == &batches.back());
+  const std::vector<double> shares = loss_shares(batches);
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const Loss loss = recipe_->loss(to_device(batches[i], device_), context);
+    const Tensor share = loss.value * shares[i];
+    backward(share, i + 1 == batches.size());
     total = total.defined() ? total + share.detach() : share.detach();
     metrics.add(loss.metrics);
     by_label.add(loss.by_label);

@@ -68,6 +68,7 @@ class Trainer {
   void train_and_record(RunResult& outcome);
   std::filesystem::path checkpoint_to_resume();
   StepResult train_step();
+  std::vector<double> loss_shares(const std::vector<Batch>& batches) const;
   Tensor accumulate(const std::vector<Batch>& batches, StepResult& result);
   void backward(const Tensor& loss, bool last);
   void count_bytes(Json& row);

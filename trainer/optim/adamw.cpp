@@ -1,6 +1,10 @@
 #include "trainer/optim/adamw.h"
 
+#include <algorithm>
 #include <limits>
+#include <map>
+#include <set>
+#include <tuple>
 #include <unordered_set>
 
 #include "ops/adamw/adamw.h"
@@ -17,9 +21,24 @@ NamedTensors trainable_parameters(const torch::nn::Module& module) {
   return found;
 }
 
+// The value under the longest key that `name` begins with; 1 when there is none.
+static double scale_of(const std::map<std::string, double>& scales, const std::string& name) {
+  double scale = 1;
+  std::size_t longest = 0;
+  for (const auto& [prefix, value] : scales)
+    if (prefix.size() >= longest && name.rfind(prefix, 0) == 0)
+      std::tie(longest, scale) = std::pair(prefix.size(), value);
+  return scale;
+}
+
 AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config) : config_(std::move(config)) {
   torch::NoGradGuard no_grad;
   require(!parameters.empty(), "optimizer: the model has no trainable parameter");
+  for (const auto& [prefix, scale] : config_.lr_scale)
+    require(
+        std::any_of(parameters.begin(), parameters.end(),
+                    [&, &start = prefix](const auto& p) { return p.first.rfind(start, 0) == 0; }),
+        "trainer.optimizer.lr_scale.", prefix, ": no trained parameter's name begins with it");
   for (const auto& [name, param] : parameters) {
     const bool narrow =
         param.scalar_type() != torch::kFloat32 && param.scalar_type() != torch::kFloat64;
@@ -32,7 +51,8 @@ AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config) : config_(s
                       .exp_avg_scale = {},
                       .exp_avg_sq_scale = {},
                       .step = torch::zeros({}, master.options().dtype(torch::kFloat32)),
-                      .decay = param.dim() > 1 || config_.decay_1d});
+                      .decay = param.dim() > 1 || config_.decay_1d,
+                      .lr_scale = scale_of(config_.lr_scale, name)});
     if (Slot& slot = slots_.back(); coded()) encode(slot, slot.exp_avg, slot.exp_avg_sq);
   }
 }
@@ -73,16 +93,18 @@ Tensor AdamW::step(double lr, double clip_norm, const Tensor& loss, const Averag
   // NaN, with which nothing is updated, where the norm or the loss is not finite.
   const double never = std::numeric_limits<float>::max();
   const Tensor clip = ops::clip_coefficient(norm, clip_norm > 0 ? clip_norm : never) + 0 * loss;
-  update(true, lr, clip, average);
-  update(false, lr, clip, average);
+  std::set<std::pair<bool, double>> groups;
+  for (const Slot& slot : slots_) groups.emplace(slot.decay, slot.lr_scale);
+  for (const auto& [decay, scale] : groups) update(decay, scale, lr, clip, average);
   for (Slot& slot : slots_) slot.master.mutable_grad().reset();
   return norm;
 }
 
-void AdamW::update(bool decay, double lr, const Tensor& clip, const Average& average) const {
+void AdamW::update(bool decay, double lr_scale, double lr, const Tensor& clip,
+                   const Average& average) const {
   ops::AdamWState state;
   for (const Slot& slot : slots_) {
-    if (slot.decay != decay || !slot.master.grad().defined()) continue;
+    if (slot.decay != decay || slot.lr_scale != lr_scale || !slot.master.grad().defined()) continue;
     state.params.push_back(slot.param);
     state.grads.push_back(slot.master.grad().contiguous());
     state.exp_avg.push_back(slot.exp_avg);
@@ -96,7 +118,7 @@ void AdamW::update(bool decay, double lr, const Tensor& clip, const Average& ave
     if (average.weights) state.ema.push_back(average.weights->at(slot.name));
   }
   ops::adamw_step(state,
-                  {.lr = lr,
+                  {.lr = lr * lr_scale,
                    .beta1 = config_.betas[0],
                    .beta2 = config_.betas[1],
                    .eps = config_.eps,

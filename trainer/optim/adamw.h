@@ -67,11 +67,13 @@ class AdamW {
     Tensor exp_avg_scale, exp_avg_sq_scale;
     Tensor step;  ///< updates so far, a float32 scalar
     bool decay;
+    double lr_scale;
   };
   bool coded() const { return config_.moments == "int8"; }
   static void encode(Slot& slot, const Tensor& exp_avg, const Tensor& exp_avg_sq);
-  /// One pass over the parameters that decay, or over the others.
-  void update(bool decay, double lr, const Tensor& clip, const Average& average) const;
+  /// One pass over the parameters with this decay and factor on lr.
+  void update(bool decay, double lr_scale, double lr, const Tensor& clip,
+              const Average& average) const;
 
   OptimizerConfig config_;
   std::vector<Slot> slots_;

@@ -171,3 +171,20 @@ TEST_CASE("copy_tensors refuses another set of tensors and changes nothing", "[o
   }
   CHECK(to.at("a").sum().item<float>() == 0);
 }
+
+TEST_CASE("a learning rate is scaled by the longest prefix of a parameter's name", "[optim]") {
+  const OptimizerConfig config{.weight_decay = 0,
+                               .lr_scale = {{"visual.", 0.5}, {"visual.merger.", 0}}};
+  std::vector<Tensor> weights;
+  for (int i = 0; i < 3; ++i) weights.push_back(torch::zeros({2}, torch::requires_grad()));
+  AdamW optimizer(
+      {{"text.w", weights[0]}, {"visual.w", weights[1]}, {"visual.merger.w", weights[2]}}, config);
+  for (Tensor& weight : weights) weight.mutable_grad() = torch::ones({2});
+  optimizer.step(0.1, 0, kFinite);
+  CHECK(weights[0][0].item<double>() == Approx(-0.1));
+  CHECK(weights[1][0].item<double>() == Approx(-0.05));
+  CHECK(weights[2][0].item<double>() == 0);
+  CHECK_THROWS_WITH(AdamW({{"text.w", weights[0]}}, config),
+                    Catch::Matchers::Contains("lr_scale.visual.") &&
+                        Catch::Matchers::Contains("no trained parameter"));
+}
