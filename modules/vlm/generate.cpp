@@ -96,12 +96,10 @@ class Generation {
   // Whether the answer ends here.
   bool record(const Row& row, const Tensor& logits) {
     Answer& answer = answers_[static_cast<std::size_t>(row.answer)];
-    const double temperature =
-        options_.sampling.do_sample ? options_.sampling.temperature : 1.0;
+    const double temperature = options_.sampling.do_sample ? options_.sampling.temperature : 1.0;
     const Tensor scaled = logits / temperature;
     answer.tokens.push_back(row.token);
-    answer.log_probs.push_back(
-        (scaled[row.token] - scaled.logsumexp(0)).item<double>());
+    answer.log_probs.push_back((scaled[row.token] - scaled.logsumexp(0)).item<double>());
     const auto& stops = options_.stop_tokens;
     answer.stopped = std::find(stops.begin(), stops.end(), row.token) != stops.end();
     const bool wanted = !options_.on_token || options_.on_token(row.answer, row.token);
@@ -165,13 +163,17 @@ Tensors answer_log_probs(LanguageModel& model, const std::vector<Sequence>& sequ
                          const std::vector<int64_t>& begin, double temperature) {
   require(begin.size() == sequences.size(), "answer_log_probs: expected ", sequences.size(),
           " beginnings, got ", begin.size());
-  const LanguageModelInputs packed = pack_sequences(model, sequences);
+  std::vector<Sequence> answered = sequences;
+  for (std::size_t s = 0; s < answered.size(); ++s) {
+    require(begin[s] >= 1 && begin[s] <= answered[s].length(), "answer_log_probs: sequence ", s,
+            ": expected an answer that begins in [1, ", answered[s].length(), "], got ", begin[s]);
+    answered[s].answer_begin = begin[s];
+  }
+  const LanguageModelInputs packed = pack_sequences(model, answered);
   std::vector<int64_t> before, lengths;
   Tensors targets;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     const int64_t length = sequences[s].length();
-    require(begin[s] >= 1 && begin[s] <= length, "answer_log_probs: sequence ", s,
-            ": expected an answer that begins in [1, ", length, "], got ", begin[s]);
     for (int64_t i = begin[s]; i < length; ++i) before.push_back(packed.offsets[s] + i - 1);
     targets.push_back(sequences[s].input_ids.narrow(0, begin[s], length - begin[s]));
     lengths.push_back(length - begin[s]);

@@ -9,16 +9,14 @@
 namespace cosmos::modules {
 namespace {
 
-// 1 where a token is that of an image, 2 of a video: mm_token_type_ids as the processor makes them.
-Tensor token_types(const LanguageModelInputs& inputs, const LanguageModelConfig& config) {
-  if (inputs.mm_token_type_ids.defined()) return inputs.mm_token_type_ids.to(torch::kInt64);
-  return inputs.input_ids.eq(config.image_token_id).to(torch::kInt64) * kImageToken +
-         inputs.input_ids.eq(config.video_token_id).to(torch::kInt64) * kVideoToken;
+Tensor types_of(const LanguageModelInputs& inputs, const LanguageModelConfig& config) {
+  return inputs.mm_token_type_ids.defined() ? inputs.mm_token_type_ids.to(torch::kInt64)
+                                            : token_types(config, inputs.input_ids);
 }
 
-// Places of `token` in the flattened batch, in order.
-Tensor rows_of(const Tensor& input_ids, int64_t token) {
-  return input_ids.flatten().eq(token).nonzero().squeeze(1);
+// Places of tokens of `type` in the flattened batch, in order.
+Tensor rows_of(const Tensor& types, TokenType type) {
+  return types.flatten().eq(type).nonzero().squeeze(1);
 }
 
 std::vector<int64_t> to_vector(const Tensor& x) {
@@ -27,6 +25,12 @@ std::vector<int64_t> to_vector(const Tensor& x) {
 }
 
 }  // namespace
+
+Tensor token_types(const LanguageModelConfig& config, const Tensor& input_ids) {
+  if (!config.has_vision()) return torch::zeros_like(input_ids);
+  return input_ids.eq(config.image_token_id).to(torch::kInt64) * kImageToken +
+         input_ids.eq(config.video_token_id).to(torch::kInt64) * kVideoToken;
+}
 
 LanguageModel::LanguageModel(LanguageModelConfig config)
     : config_(std::move(config)), rope_(config_.rope()) {
@@ -46,10 +50,10 @@ LanguageModel::LanguageModel(LanguageModelConfig config)
   for (int64_t i = 0; i < text.num_hidden_layers; ++i)
     layers_.push_back(layers->register_module(std::to_string(i), DecoderLayer(config_, i)));
   norm_ = language->register_module("norm", RmsNorm(text.hidden_size, text.rms_norm_eps));
-  lm_head_ = register_module("lm_head",
-                             text.tie_word_embeddings
-                                 ? Linear(embed_tokens_->weight)
-                                 : Linear(text.hidden_size, text.vocab_size, /*bias=*/false));
+  lm_head_ =
+      register_module("lm_head", text.tie_word_embeddings
+                                     ? Linear(embed_tokens_->weight)
+                                     : Linear(text.hidden_size, text.vocab_size, /*bias=*/false));
   if (!SkipInit::active()) initialise();
 }
 
@@ -102,12 +106,13 @@ Tensor LanguageModel::positions(const LanguageModelInputs& inputs) const {
     return text.expand({3, ids.size(0), ids.size(1)}).to(ids.device());
   }
   PositionGrids grids = position_grids(inputs);
-  const Tensor types = token_types(inputs, config_).cpu();
-  const Tensor mask = inputs.attention_mask.defined() ? inputs.attention_mask.ne(0).cpu() : Tensor();
+  const Tensor types = types_of(inputs, config_).cpu();
+  const Tensor mask =
+      inputs.attention_mask.defined() ? inputs.attention_mask.ne(0).cpu() : Tensor();
   Tensor all = torch::zeros({3, ids.size(0), ids.size(1)}, torch::kInt64);
   for (int64_t row = 0; row < ids.size(0); ++row) {
-    const Tensor kept = mask.defined() ? mask[row].nonzero().squeeze(1)
-                                       : torch::arange(ids.size(1), torch::kInt64);
+    const Tensor kept =
+        mask.defined() ? mask[row].nonzero().squeeze(1) : torch::arange(ids.size(1), torch::kInt64);
     const Tensor placed = sequence_positions(to_vector(types[row].index_select(0, kept)),
                                              config_.vision.spatial_merge_size, grids);
     all.select(1, row).index_copy_(1, kept, placed);
@@ -115,38 +120,50 @@ Tensor LanguageModel::positions(const LanguageModelInputs& inputs) const {
   return all.to(ids.device());
 }
 
-Tensor LanguageModel::embed(const LanguageModelInputs& inputs, Tensor& visual_rows,
+Tensor LanguageModel::embed(const LanguageModelInputs& inputs, bool see, Tensor& visual_rows,
                             Tensors& deepstack) {
   Tensor x = run_block(text_prefix_ + "embed_tokens", *embed_tokens_.ptr(), {},
                        [this, ids = inputs.input_ids](const Tensors&) -> Tensors {
                          return {embed_tokens_(ids)};
                        })[0];
-  if (!inputs.pixel_values.defined() && !inputs.pixel_values_videos.defined()) return x;
+  if (!inputs.pixel_values.defined() && !inputs.pixel_values_videos.defined())
+    return see ? see_nothing(x) : x;
 
   // Images and videos go through the tower together, images first.
   const int64_t merge = config_.vision.spatial_merge_size;
   Grids grids;
   Tensors pixels, rows;
-  const auto add = [&](const Tensor& values, const Tensor& grid_thw, int64_t token,
+  const Tensor types = types_of(inputs, config_);
+  const auto add = [&](const Tensor& values, const Tensor& grid_thw, TokenType type,
                        const char* name) {
     if (!values.defined()) return;
     const Grids own = read_grids(grid_thw, name, merge);
-    const Tensor places = rows_of(inputs.input_ids, token);
+    const Tensor places = rows_of(types, type);
     require(places.numel() == patches(own) / config_.vision.merge_unit(), name, ": grids give ",
-            patches(own) / config_.vision.merge_unit(), " tokens, input_ids has ",
-            places.numel(), " of token ", token);
+            patches(own) / config_.vision.merge_unit(), " tokens, input_ids has ", places.numel(),
+            " of them");
     grids.insert(grids.end(), own.begin(), own.end());
     pixels.push_back(values.to(x.scalar_type()));
     rows.push_back(places);
   };
-  add(inputs.pixel_values, inputs.image_grid_thw, config_.image_token_id, "image_grid_thw");
-  add(inputs.pixel_values_videos, inputs.video_grid_thw, config_.video_token_id,
-      "video_grid_thw");
+  add(inputs.pixel_values, inputs.image_grid_thw, kImageToken, "image_grid_thw");
+  add(inputs.pixel_values_videos, inputs.video_grid_thw, kVideoToken, "video_grid_thw");
   const VisionFeatures features =
       visual_->forward(pixels.size() == 1 ? pixels[0] : torch::cat(pixels), grids, block_runner());
   visual_rows = rows.size() == 1 ? rows[0] : torch::cat(rows);
   deepstack = features.deepstack;
   return x.flatten(0, 1).index_copy(0, visual_rows, features.tokens).view(x.sizes());
+}
+
+// Runs the tower on one black token and adds nothing of it, so that its blocks have run.
+Tensor LanguageModel::see_nothing(const Tensor& x) {
+  const int64_t merge = config_.vision.spatial_merge_size;
+  const Tensor black =
+      torch::zeros({config_.vision.merge_unit(), config_.vision.patch_features()}, x.options());
+  const VisionFeatures features = visual_->forward(black, {{1, merge, merge}}, block_runner());
+  Tensor nothing = features.tokens.sum() * 0;
+  for (const Tensor& layer : features.deepstack) nothing = nothing + layer.sum() * 0;
+  return x + nothing;
 }
 
 Tensor LanguageModel::run_layers(Tensor x, const SequencePlan& plan, const Tensor& visual_rows,
@@ -162,36 +179,33 @@ Tensor LanguageModel::run_layers(Tensor x, const SequencePlan& plan, const Tenso
                     return {y.flatten(0, 1).index_add(0, visual_rows, in[1]).view(y.sizes())};
                   })[0];
   }
-  x = run_block(text_prefix_ + "norm", *norm_.ptr(), {x}, [this](const Tensors& in) -> Tensors {
-    return {norm_(in[0])};
-  })[0];
+  x = run_block(text_prefix_ + "norm", *norm_.ptr(), {x},
+                [this](const Tensors& in) -> Tensors { return {norm_(in[0])}; })[0];
   if (states) states->push_back(x);
   return x;
 }
 
-Tensor LanguageModel::forward(const LanguageModelInputs& inputs, KvCache* cache,
-                              Tensors* states) {
+Tensor LanguageModel::forward(const LanguageModelInputs& inputs, KvCache* cache, Tensors* states) {
   check(inputs);
-  Tensor position_ids =
-      inputs.position_ids.defined() ? inputs.position_ids : positions(inputs);
+  Tensor position_ids = inputs.position_ids.defined() ? inputs.position_ids : positions(inputs);
   if (position_ids.dim() == 2) position_ids = position_ids.expand({3, -1, -1});
   position_ids = position_ids.narrow(0, position_ids.size(0) - 3, 3);
   Tensor visual_rows;
   Tensors deepstack;
-  const Tensor x = embed(inputs, visual_rows, deepstack);
+  const bool see = visual_ && always_sees_ && !cache;
+  const Tensor x = embed(inputs, see, visual_rows, deepstack);
   const SequencePlan plan{.rope = text_rope(rope_, config_.text.head_size(), position_ids),
-                       .mask = causal_padding_mask(inputs.attention_mask),
-                       .offsets = inputs.offsets,
-                       .cache = cache};
+                          .mask = causal_padding_mask(inputs.attention_mask),
+                          .offsets = inputs.offsets,
+                          .cache = cache};
   const Tensor hidden = run_layers(x, plan, visual_rows, deepstack, states);
   if (cache) cache->advance(inputs.offsets);
   return hidden;
 }
 
 Tensor LanguageModel::logits(const Tensor& hidden) {
-  return run_block("lm_head", *lm_head_.ptr(), {hidden}, [this](const Tensors& in) -> Tensors {
-    return {lm_head_(in[0])};
-  })[0];
+  return run_block("lm_head", *lm_head_.ptr(), {hidden},
+                   [this](const Tensors& in) -> Tensors { return {lm_head_(in[0])}; })[0];
 }
 
 Tensor LanguageModel::run_head(const Tensor& hidden, const BlockFn& fn) {

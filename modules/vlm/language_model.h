@@ -25,7 +25,7 @@ struct LanguageModelInputs {
   Tensor input_ids;            ///< int64 [B, L]
   Tensor attention_mask;       ///< [B, L], 0 = padding, on either side
   Tensor position_ids;         ///< int64 [3, B, L] or [B, L] (of [4, B, L] the last 3)
-  Tensor mm_token_type_ids;    ///< int [B, L], TokenType; derived when undefined
+  Tensor mm_token_type_ids;    ///< int [B, L], TokenType; token_types() when undefined
   Tensor pixel_values;         ///< [patches, C T P P]
   Tensor image_grid_thw;       ///< int64 [images, 3]
   Tensor pixel_values_videos;  ///< [patches, C T P P]
@@ -33,6 +33,10 @@ struct LanguageModelInputs {
   Tensor second_per_grid_ts;   ///< [videos], seconds between frames of a grid (Qwen2.5-VL)
   std::vector<int64_t> offsets = {};
 };
+
+/// 1 where a token stands for an image's part, 2 for a video's, 0 elsewhere: mm_token_type_ids as
+/// the processor makes them, of the shape of input_ids.
+Tensor token_types(const LanguageModelConfig& config, const Tensor& input_ids);
 
 class LanguageModel : public Model {
  public:
@@ -49,6 +53,11 @@ class LanguageModel : public Model {
   /// output_hidden_states, [B, L, D] each: the embeddings, after every layer, the last one normed.
   Tensor forward(const LanguageModelInputs& inputs, KvCache* cache = nullptr,
                  Tensors* states = nullptr);
+  /// Training: calls without images or videos run the vision tower, too, on one black token that
+  /// adds nothing. So its weights have a gradient in every step, zero there, however a step's
+  /// conversations are dealt to micro-batches and ranks, and ranks gather its blocks together.
+  void set_always_sees(bool always) { always_sees_ = always; }
+
   /// [..., D] -> [..., V]
   Tensor logits(const Tensor& hidden);
   /// Runs `fn` on {hidden, head weight [V, D]} as the head's block: losses that never make logits.
@@ -68,7 +77,10 @@ class LanguageModel : public Model {
   void check(const LanguageModelInputs& inputs) const;
   Tensor run_layers(Tensor x, const SequencePlan& plan, const Tensor& visual_rows,
                     const Tensors& deepstack, Tensors* states);
-  Tensor embed(const LanguageModelInputs& inputs, Tensor& visual_rows, Tensors& deepstack);
+  /// `see`: run the vision tower even where there is nothing to see.
+  Tensor embed(const LanguageModelInputs& inputs, bool see, Tensor& visual_rows,
+               Tensors& deepstack);
+  Tensor see_nothing(const Tensor& x);
   PositionGrids position_grids(const LanguageModelInputs& inputs) const;
   RunBlock block_runner();
   void initialise();
@@ -81,6 +93,7 @@ class LanguageModel : public Model {
   std::vector<DecoderLayer> layers_;
   RmsNorm norm_{nullptr};
   Linear lm_head_{nullptr};
+  bool always_sees_ = false;
 };
 
 /// Sorts named tensors into LanguageModelInputs. Throws Error on a name that the class does not

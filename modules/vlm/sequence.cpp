@@ -24,8 +24,18 @@ Tensor all_seconds(const std::vector<Sequence>& sequences) {
   return parts.empty() ? Tensor() : torch::cat(parts);
 }
 
-Tensor sequence_position_ids(const LanguageModel& model, const Sequence& sequence) {
+// int64 [L]
+Tensor sequence_types(const LanguageModel& model, const Sequence& sequence) {
+  Tensor types = token_types(model.config(), sequence.input_ids);
+  if (sequence.answer_begin >= 0)
+    types.narrow(0, sequence.answer_begin, sequence.length() - sequence.answer_begin).zero_();
+  return types;
+}
+
+Tensor sequence_position_ids(const LanguageModel& model, const Sequence& sequence,
+                             const Tensor& types) {
   return model.positions({.input_ids = sequence.input_ids.unsqueeze(0),
+                          .mm_token_type_ids = types.unsqueeze(0),
                           .image_grid_thw = sequence.image_grid_thw,
                           .video_grid_thw = sequence.video_grid_thw,
                           .second_per_grid_ts = sequence.second_per_grid_ts});
@@ -107,13 +117,15 @@ LanguageModelInputs pack_sequences(const LanguageModel& model,
                                    const std::vector<Sequence>& sequences) {
   require(!sequences.empty(), "pack_sequences: no sequence given");
   LanguageModelInputs packed;
-  Tensors positions;
+  Tensors positions, types;
   packed.offsets = {0};
   for (const Sequence& sequence : sequences) {
     packed.offsets.push_back(packed.offsets.back() + sequence.length());
-    positions.push_back(sequence_position_ids(model, sequence));
+    types.push_back(sequence_types(model, sequence));
+    positions.push_back(sequence_position_ids(model, sequence, types.back()));
   }
   packed.input_ids = concatenate(sequences, &Sequence::input_ids).unsqueeze(0);
+  packed.mm_token_type_ids = torch::cat(types).unsqueeze(0);
   packed.position_ids = torch::cat(positions, 2);
   packed.pixel_values = concatenate(sequences, &Sequence::pixel_values);
   packed.image_grid_thw = concatenate(sequences, &Sequence::image_grid_thw);

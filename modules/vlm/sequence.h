@@ -13,6 +13,9 @@ struct Sequence {
   Tensor pixel_values = {}, image_grid_thw = {};
   Tensor pixel_values_videos = {}, video_grid_thw = {};
   Tensor second_per_grid_ts = {};
+  /// Tokens from here on are text whatever they are: a model may write the token that stands for an
+  /// image. -1: none.
+  int64_t answer_begin = -1;
 
   int64_t length() const { return input_ids.size(0); }
 };
@@ -23,7 +26,8 @@ LanguageModelInputs pack_sequences(const LanguageModel& model,
                                    const std::vector<Sequence>& sequences);
 
 /// The sequences of a packed row, or the rows of a dense batch without their padding, each with its
-/// own images and videos (positions and token types are derived again). Throws Error when grids and tokens differ.
+/// own images and videos (positions and token types are derived again). Throws Error when grids and
+/// tokens differ.
 std::vector<Sequence> split_batch(const LanguageModel& model, const LanguageModelInputs& inputs);
 
 }  // namespace cosmos::modules

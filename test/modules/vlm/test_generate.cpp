@@ -50,19 +50,26 @@ TEST_CASE("cached generation writes what reading everything again would", "[vlm]
   }
 }
 
+TEST_CASE("an image's token that a model writes is text", "[vlm][generate]") {
+  auto model = tiny_qwen3_vl();
+  Sequence whole = image_sequence();
+  const int64_t begin = whole.length();
+  whole.input_ids = torch::cat({whole.input_ids, ids({12, 5, 6, 13})});
+  CHECK_THAT(error_of([&] { pack_sequences(*model, {whole}); }), Contains("more images"));
+  CHECK(answer_log_probs(*model, {whole}, {begin})[0].isfinite().all().item<bool>());
+}
+
 TEST_CASE("answers end at a stop token and rows leave the batch", "[vlm][generate]") {
   auto model = tiny_qwen3_vl();
   const std::vector<Sequence> prompts = {text_sequence(6), image_sequence(), text_sequence(3, 2)};
   const auto full = generate(*model, prompts, {.max_new_tokens = 8});
   const int64_t stop = full[1].tokens[2];
-  const auto ended =
-      generate(*model, prompts, {.max_new_tokens = 8, .stop_tokens = {stop}});
+  const auto ended = generate(*model, prompts, {.max_new_tokens = 8, .stop_tokens = {stop}});
   for (std::size_t p = 0; p < prompts.size(); ++p) {
     const auto& all = full[p].tokens;
     const auto end = std::find(all.begin(), all.end(), stop);
     CHECK(ended[p].stopped == (end != all.end()));
-    CHECK(ended[p].tokens ==
-          std::vector<int64_t>(all.begin(), end == all.end() ? end : end + 1));
+    CHECK(ended[p].tokens == std::vector<int64_t>(all.begin(), end == all.end() ? end : end + 1));
   }
 }
 

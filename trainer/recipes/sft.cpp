@@ -1,0 +1,105 @@
+#include "trainer/recipes/sft.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "modules/lora/files.h"
+#include "modules/lora/lora.h"
+#include "ops/linear_cross_entropy/linear_cross_entropy.h"
+
+namespace cosmos::trainer {
+namespace {
+
+using modules::kIgnoreToken;
+
+// Number of learned tokens that are the likeliest. hidden: [N, D], weight: [V, D], target: [N]
+Tensor count_correct(const Tensor& hidden, const Tensor& weight, const Tensor& target) {
+  constexpr int64_t kRows = 256;  // logits of so many tokens at a time
+  const torch::NoGradGuard no_grad;
+  Tensor correct = torch::zeros({}, target.options());
+  for (int64_t begin = 0; begin < hidden.size(0); begin += kRows) {
+    const int64_t rows = std::min(kRows, hidden.size(0) - begin);
+    const Tensor logits = torch::linear(hidden.narrow(0, begin, rows), weight);
+    correct += logits.argmax(-1).eq(target.narrow(0, begin, rows)).sum();
+  }
+  return correct;
+}
+
+}  // namespace
+
+SftRecipe::SftRecipe(const Json& config, const std::string& where, EncoderFactory encoder)
+    : where_(where), make_encoder_(std::move(encoder)) {
+  modules::read_fields(config, config_, where, modules::UnknownKeys::kRefuse);
+  config_.check(where);
+}
+
+Json SftRecipe::resolved_config() const {
+  Json json = modules::write_fields(config_);
+  json["type"] = "sft";
+  return json;
+}
+
+std::shared_ptr<modules::LanguageModel> SftRecipe::language_model() {
+  if (!model_) model_ = config_.model.load(where_);
+  return model_;
+}
+
+std::shared_ptr<modules::Model> SftRecipe::model_for_plan() {
+  return model_ ? model_ : config_.model.shape(where_);
+}
+
+std::shared_ptr<Dataset> SftRecipe::open(const ConversationDataConfig& data,
+                                         const std::string& name) {
+  if (!encoder_) encoder_ = make_encoder_(config_.model, *language_model());
+  return std::make_shared<ConversationDataset>(data, encoder_, where_ + "." + name);
+}
+
+std::shared_ptr<Dataset> SftRecipe::train_data() {
+  if (!train_) train_ = open(config_.data, "data");
+  return train_;
+}
+
+std::shared_ptr<Dataset> SftRecipe::validation_data() {
+  if (!validation_ && config_.validation_data)
+    validation_ = open(*config_.validation_data, "validation_data");
+  return validation_;
+}
+
+std::optional<double> SftRecipe::loss_weight(const Batch& batch) const {
+  return static_cast<double>(learned_tokens(batch));
+}
+
+Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
+  modules::LanguageModel& model = *language_model();
+  if (config_.model.lora && config_.model.lora->dropout > 0)
+    set_dropout_samples(model, context.seed,
+                        context.training ? batch.indices : std::vector<int64_t>{});
+  const PackedConversations packed = unpack_batch(model, batch);
+  const Tensor hidden = model.forward(pack_sequences(model, packed.sequences))[0];
+  // Only learned tokens meet the head.
+  const Tensor rows = packed.targets.ne(kIgnoreToken).nonzero().squeeze(1);
+  const Tensor target = packed.targets.index_select(0, rows);
+  const bool accuracy = config_.token_accuracy || !context.training;
+  Loss loss{.value = {}, .metrics = {}, .by_label = {}};
+  Tensor correct;
+  loss.value = model.run_head(hidden.index_select(0, rows), [&](const Tensors& in) -> Tensors {
+    if (accuracy) correct = count_correct(in[0], in[1], target);
+    return {ops::linear_cross_entropy(in[0], in[1], target, {}, kIgnoreToken,
+                                      config_.label_smoothing, config_.z_loss)};
+  });
+  const auto share = [&](const Tensor& count, int64_t of) {
+    return count.to(torch::kFloat32) / static_cast<double>(std::max<int64_t>(of, 1));
+  };
+  if (accuracy) loss.metrics["token_accuracy"] = share(correct, target.numel());
+  loss.metrics["tokens"] = torch::tensor(static_cast<double>(packed.targets.numel()));
+  loss.metrics["learned_tokens"] = torch::tensor(static_cast<double>(target.numel()));
+  return loss;
+}
+
+bool SftRecipe::write_adapter(const std::filesystem::path& dir) {
+  if (!config_.model.lora || !has_effect(*language_model())) return false;
+  modules::save_peft_adapter(dir, *language_model());
+  return true;
+}
+
+}  // namespace cosmos::trainer
