@@ -5,6 +5,7 @@
 
 #include "modules/dit/transformer.h"
 #include "modules/hub/registry.h"
+#include "modules/text/t5/encoder.h"
 #include "modules/tokenizer/autoencoder_kl_cosmos.h"
 #include "modules/tokenizer/autoencoder_kl_wan.h"
 #include "modules/transfer/control_net.h"
@@ -32,6 +33,10 @@ void register_builtin_models() {
       {"CosmosTransformer3DModel",
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
          return std::make_shared<CosmosTransformer3DModel>(DitConfig::from_json(config, where));
+       }},
+      {"T5EncoderModel",
+       [](const Json& config, const std::string& where) {
+         return std::make_shared<T5EncoderModel>(config, where);
        }},
   };
   for (const auto& [name, factory] : models) register_model(name, factory);

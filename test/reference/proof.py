@@ -81,6 +81,8 @@ def call(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
     out = model(**args)
     if hasattr(out, "control_block_samples"):
         return {f"control_block_samples.{i}": x for i, x in enumerate(out.control_block_samples)}
+    if hasattr(out, "last_hidden_state"):
+        return {"last_hidden_state": out.last_hidden_state}
     return {"sample": out.sample}
 
 
