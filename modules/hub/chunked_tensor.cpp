@@ -16,8 +16,8 @@ void check_bounds(const TensorChunk& chunk, torch::Dtype dtype, const std::vecto
   for (std::size_t d = 0; d < shape.size(); ++d)
     require(chunk.offset[d] >= 0 && sizes[d] >= 0 && chunk.offset[d] <= shape[d] &&
                 sizes[d] <= shape[d] - chunk.offset[d],
-            where, ": a chunk of ", c10::IntArrayRef(sizes), " at ",
-            c10::IntArrayRef(chunk.offset), " reaches beyond ", c10::IntArrayRef(shape));
+            where, ": a chunk of ", c10::IntArrayRef(sizes), " at ", c10::IntArrayRef(chunk.offset),
+            " reaches beyond ", c10::IntArrayRef(shape));
 }
 
 bool overlap(const TensorChunk& a, const TensorChunk& b) {
@@ -40,8 +40,8 @@ int64_t checked_numel(const std::vector<int64_t>& shape, const std::string& wher
 
 }  // namespace
 
-LazyTensor assemble(torch::Dtype dtype, std::vector<int64_t> shape,
-                    std::vector<TensorChunk> chunks, const std::string& where) {
+LazyTensor assemble(torch::Dtype dtype, std::vector<int64_t> shape, std::vector<TensorChunk> chunks,
+                    const std::string& where) {
   require(!chunks.empty() && chunks.size() <= kMaxChunks, where, ": ", chunks.size(),
           " chunks, expected 1 to ", kMaxChunks);
   const int64_t whole = checked_numel(shape, where);
@@ -61,8 +61,7 @@ LazyTensor assemble(torch::Dtype dtype, std::vector<int64_t> shape,
             for (const auto& chunk : chunks) {
               Tensor place = tensor;
               for (std::size_t d = 0; d < shape.size(); ++d)
-                place = place.narrow(static_cast<int64_t>(d), chunk.offset[d],
-                                     chunk.part.shape[d]);
+                place = place.narrow(static_cast<int64_t>(d), chunk.offset[d], chunk.part.shape[d]);
               place.copy_(chunk.part.read());
             }
             return tensor;

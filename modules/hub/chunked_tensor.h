@@ -16,7 +16,7 @@ struct TensorChunk {
 
 /// The whole of `shape`; one chunk that covers it stays what it is, others are copied together when
 /// read. Throws Error, `where` first, unless the chunks cover every element exactly once.
-LazyTensor assemble(torch::Dtype dtype, std::vector<int64_t> shape,
-                    std::vector<TensorChunk> chunks, const std::string& where);
+LazyTensor assemble(torch::Dtype dtype, std::vector<int64_t> shape, std::vector<TensorChunk> chunks,
+                    const std::string& where);
 
 }  // namespace cosmos::modules

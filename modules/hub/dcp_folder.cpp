@@ -28,14 +28,12 @@ struct Fields {
   }
   const std::vector<PickleValue*>& dict(const PickleValue& record, const char* field) const {
     const PickleValue& found = get(record, field);
-    require(found.is(Kind::kDict), where, ": ", field, ": expected a dict, got ",
-            found.describe());
+    require(found.is(Kind::kDict), where, ": ", field, ": expected a dict, got ", found.describe());
     return found.items;
   }
   std::string text(const PickleValue& record, const char* field) const {
     const PickleValue& found = get(record, field);
-    require(found.is(Kind::kText), where, ": ", field, ": expected a text, got ",
-            found.describe());
+    require(found.is(Kind::kText), where, ": ", field, ": expected a text, got ", found.describe());
     return found.text;
   }
   uint64_t size(const PickleValue& record, const char* field) const {
@@ -89,8 +87,8 @@ class ChunkTable {
             c10::IntArrayRef(offset), " lies nowhere");
     const PickleValue& info = *found->second;
     const PickleValue* transforms = info.find("transform_descriptors");
-    require(!transforms || transforms->is(Kind::kNone) || transforms->items.empty(),
-            fields_.where, ": ", printable(name), ": is stored compressed; save it plainly");
+    require(!transforms || transforms->is(Kind::kNone) || transforms->items.empty(), fields_.where,
+            ": ", printable(name), ": is stored compressed; save it plainly");
     const std::string file = fields_.text(info, "relative_path");
     auto opened = files_.find(file);
     if (opened == files_.end())
@@ -100,8 +98,8 @@ class ChunkTable {
                    .first;
     const uint64_t begin = fields_.size(info, "offset"), count = fields_.size(info, "length");
     require(begin <= opened->second.size && count <= opened->second.size - begin, fields_.where,
-            ": ", printable(name), ": bytes ", begin, " to ", begin, " + ", count,
-            " lie outside ", printable(file), " (truncated?)");
+            ": ", printable(name), ": bytes ", begin, " to ", begin, " + ", count, " lie outside ",
+            printable(file), " (truncated?)");
     return opened->second.slice(begin, count);
   }
 
@@ -136,10 +134,9 @@ LazyTensor read_tensor(const std::string& name, const PickleValue& metadata, con
     const std::vector<int64_t> offset = fields.sizes(*item, "offsets"),
                                shape = fields.sizes(*item, "sizes");
     const FileBytes bytes = table.find(name, offset);
-    chunks.push_back({offset,
-                      {dtype, shape, [bytes, dtype, shape, where] {
-                         return read_chunk(bytes, dtype, shape, where);
-                       }}});
+    chunks.push_back({offset, {dtype, shape, [bytes, dtype, shape, where] {
+                                 return read_chunk(bytes, dtype, shape, where);
+                               }}});
   }
   return assemble(dtype, fields.sizes(metadata, "size"), std::move(chunks), where);
 }

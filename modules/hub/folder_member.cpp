@@ -31,7 +31,8 @@ fs::path folder_member(const fs::path& dir, const std::string& name, const std::
           "\" is not a plain file name; a shard lies beside its ", "index");
   const fs::path path = dir / name;
   std::error_code error;
-  require(fs::is_regular_file(path, error), where, ": shard ", printable(name), " is missing (download incomplete?)");
+  require(fs::is_regular_file(path, error), where, ": shard ", printable(name),
+          " is missing (download incomplete?)");
   const fs::path real = fs::canonical(path, error);
   require(!error, path.string(), ": ", error.message());
   const fs::path home = fs::canonical(dir, error);

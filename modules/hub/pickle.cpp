@@ -16,15 +16,54 @@ constexpr std::size_t kMaxBytes = 256u << 20, kMaxValues = 4'000'000, kMaxDepth 
                       kMaxCopied = 64u << 20;  // texts and items that calls copy from the memo
 
 enum Op : uint8_t {
-  kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2', kBinInt = 'J', kBinInt1 = 'K',
-  kBinInt2 = 'M', kNone = 'N', kBinPersId = 'Q', kReduce = 'R', kBinString = 'T',
-  kShortBinString = 'U', kBinUnicode = 'X', kAppend = 'a', kBuild = 'b', kGlobal = 'c',
-  kDictOp = 'd', kAppends = 'e', kBinGet = 'h', kLongBinGet = 'j', kListOp = 'l', kBinPut = 'q',
-  kLongBinPut = 'r', kSetItem = 's', kTupleOp = 't', kSetItems = 'u', kEmptyDict = '}',
-  kEmptyList = ']', kEmptyTuple = ')', kBinFloat = 'G', kBinBytes = 'B', kShortBinBytes = 'C',
-  kProto = 0x80, kNewObj = 0x81, kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87, kNewTrue = 0x88,
-  kNewFalse = 0x89, kLong1 = 0x8a, kLong4 = 0x8b, kShortBinUnicode = 0x8c, kBinUnicode8 = 0x8d,
-  kBinBytes8 = 0x8e, kStackGlobal = 0x93, kMemoize = 0x94, kFrame = 0x95,
+  kMark = '(',
+  kStop = '.',
+  kPop = '0',
+  kPopMark = '1',
+  kDup = '2',
+  kBinInt = 'J',
+  kBinInt1 = 'K',
+  kBinInt2 = 'M',
+  kNone = 'N',
+  kBinPersId = 'Q',
+  kReduce = 'R',
+  kBinString = 'T',
+  kShortBinString = 'U',
+  kBinUnicode = 'X',
+  kAppend = 'a',
+  kBuild = 'b',
+  kGlobal = 'c',
+  kDictOp = 'd',
+  kAppends = 'e',
+  kBinGet = 'h',
+  kLongBinGet = 'j',
+  kListOp = 'l',
+  kBinPut = 'q',
+  kLongBinPut = 'r',
+  kSetItem = 's',
+  kTupleOp = 't',
+  kSetItems = 'u',
+  kEmptyDict = '}',
+  kEmptyList = ']',
+  kEmptyTuple = ')',
+  kBinFloat = 'G',
+  kBinBytes = 'B',
+  kShortBinBytes = 'C',
+  kProto = 0x80,
+  kNewObj = 0x81,
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kNewTrue = 0x88,
+  kNewFalse = 0x89,
+  kLong1 = 0x8a,
+  kLong4 = 0x8b,
+  kShortBinUnicode = 0x8c,
+  kBinUnicode8 = 0x8d,
+  kBinBytes8 = 0x8e,
+  kStackGlobal = 0x93,
+  kMemoize = 0x94,
+  kFrame = 0x95,
 };
 
 class Reader {
@@ -156,18 +195,30 @@ class Reader {
 // Containers, the stack and the memo.
 void Reader::step(uint8_t op) {
   switch (op) {
-    case kMark: return marks_.push_back(stack_.size());
-    case kPop: return void(pop());
-    case kPopMark: return void(pop_to_mark());
-    case kDup: return stack_.push_back(top());
-    case kEmptyDict: return push({.kind = Kind::kDict});
-    case kEmptyList: return push({.kind = Kind::kList});
-    case kEmptyTuple: return push({.kind = Kind::kTuple});
-    case kTuple1: return push_tuple(1);
-    case kTuple2: return push_tuple(2);
-    case kTuple3: return push_tuple(3);
-    case kTupleOp: return push({.kind = Kind::kTuple, .items = pop_to_mark()});
-    case kListOp: return push({.kind = Kind::kList, .items = pop_to_mark()});
+    case kMark:
+      return marks_.push_back(stack_.size());
+    case kPop:
+      return void(pop());
+    case kPopMark:
+      return void(pop_to_mark());
+    case kDup:
+      return stack_.push_back(top());
+    case kEmptyDict:
+      return push({.kind = Kind::kDict});
+    case kEmptyList:
+      return push({.kind = Kind::kList});
+    case kEmptyTuple:
+      return push({.kind = Kind::kTuple});
+    case kTuple1:
+      return push_tuple(1);
+    case kTuple2:
+      return push_tuple(2);
+    case kTuple3:
+      return push_tuple(3);
+    case kTupleOp:
+      return push({.kind = Kind::kTuple, .items = pop_to_mark()});
+    case kListOp:
+      return push({.kind = Kind::kList, .items = pop_to_mark()});
     case kDictOp: {
       auto items = pop_to_mark();
       push({.kind = Kind::kDict});
@@ -190,39 +241,62 @@ void Reader::step(uint8_t op) {
       const auto items = pop_to_mark();
       return extend(items, Kind::kDict);
     }
-    case kBinPut: return put(number<uint8_t>());
-    case kLongBinPut: return put(number<uint32_t>());
-    case kMemoize: return put(memo_count_);
-    case kBinGet: return get(number<uint8_t>());
-    case kLongBinGet: return get(number<uint32_t>());
-    default: return step_number(op);
+    case kBinPut:
+      return put(number<uint8_t>());
+    case kLongBinPut:
+      return put(number<uint32_t>());
+    case kMemoize:
+      return put(memo_count_);
+    case kBinGet:
+      return get(number<uint8_t>());
+    case kLongBinGet:
+      return get(number<uint32_t>());
+    default:
+      return step_number(op);
   }
 }
 
 // Numbers, texts and bytes.
 void Reader::step_number(uint8_t op) {
   switch (op) {
-    case kNone: return push({});
-    case kNewTrue: return push({.kind = Kind::kBool, .integer = 1});
-    case kNewFalse: return push({.kind = Kind::kBool});
-    case kBinInt: return push_integer(4);
-    case kBinInt1: return push({.kind = Kind::kInteger, .integer = number<uint8_t>()});
-    case kBinInt2: return push({.kind = Kind::kInteger, .integer = number<uint16_t>()});
-    case kLong1: return push_integer(number<uint8_t>());
-    case kLong4: return push_integer(number<uint32_t>());
+    case kNone:
+      return push({});
+    case kNewTrue:
+      return push({.kind = Kind::kBool, .integer = 1});
+    case kNewFalse:
+      return push({.kind = Kind::kBool});
+    case kBinInt:
+      return push_integer(4);
+    case kBinInt1:
+      return push({.kind = Kind::kInteger, .integer = number<uint8_t>()});
+    case kBinInt2:
+      return push({.kind = Kind::kInteger, .integer = number<uint16_t>()});
+    case kLong1:
+      return push_integer(number<uint8_t>());
+    case kLong4:
+      return push_integer(number<uint32_t>());
     case kBinFloat: {
       const auto raw = std::bit_cast<double>(__builtin_bswap64(number<uint64_t>()));
       return push({.kind = Kind::kReal, .real = raw});
     }
-    case kBinUnicode: return push_text(Kind::kText, number<uint32_t>());
-    case kShortBinUnicode: return push_text(Kind::kText, number<uint8_t>());
-    case kBinUnicode8: return push_text(Kind::kText, number<uint64_t>());
-    case kBinString: return push_text(Kind::kText, number<uint32_t>());
-    case kShortBinString: return push_text(Kind::kText, number<uint8_t>());
-    case kBinBytes: return push_text(Kind::kBytes, number<uint32_t>());
-    case kShortBinBytes: return push_text(Kind::kBytes, number<uint8_t>());
-    case kBinBytes8: return push_text(Kind::kBytes, number<uint64_t>());
-    default: return step_object(op);
+    case kBinUnicode:
+      return push_text(Kind::kText, number<uint32_t>());
+    case kShortBinUnicode:
+      return push_text(Kind::kText, number<uint8_t>());
+    case kBinUnicode8:
+      return push_text(Kind::kText, number<uint64_t>());
+    case kBinString:
+      return push_text(Kind::kText, number<uint32_t>());
+    case kShortBinString:
+      return push_text(Kind::kText, number<uint8_t>());
+    case kBinBytes:
+      return push_text(Kind::kBytes, number<uint32_t>());
+    case kShortBinBytes:
+      return push_text(Kind::kBytes, number<uint8_t>());
+    case kBinBytes8:
+      return push_text(Kind::kBytes, number<uint64_t>());
+    default:
+      return step_object(op);
   }
 }
 
@@ -231,7 +305,8 @@ void Reader::step_object(uint8_t op) {
   switch (op) {
     case kProto:
       return require(number<uint8_t>() <= 5, where_, ": a pickle of a protocol beyond 5");
-    case kFrame: return void(number<uint64_t>());
+    case kFrame:
+      return void(number<uint64_t>());
     case kGlobal: {
       const std::string module = line();
       return push_class(module, line());
@@ -255,7 +330,8 @@ void Reader::step_object(uint8_t op) {
       PickleValue* state = pop();
       return set_pickle_state(*top(), state, where_);
     }
-    case kBinPersId: return push(build_pickle_storage(*pop(), where_));
+    case kBinPersId:
+      return push(build_pickle_storage(*pop(), where_));
     default:
       fail(where_, ": the pickle holds opcode ", static_cast<int>(op),
            ", which torch.save never writes; refused");
@@ -307,20 +383,34 @@ const PickleValue* PickleValue::find(const std::string& key) const {
 
 std::string PickleValue::describe() const {
   switch (kind) {
-    case Kind::kNone: return "None";
-    case Kind::kBool: return integer ? "True" : "False";
-    case Kind::kInteger: return "the integer " + std::to_string(integer);
-    case Kind::kReal: return "the number " + std::to_string(real);
-    case Kind::kText: return "the text " + printable(text);
-    case Kind::kBytes: return std::to_string(text.size()) + " bytes";
-    case Kind::kList: return "a list of " + std::to_string(items.size());
-    case Kind::kTuple: return "a tuple of " + std::to_string(items.size());
-    case Kind::kDict: return "a dict of " + std::to_string(items.size() / 2);
-    case Kind::kRecord: return "a record " + printable(text);
-    case Kind::kClass: return "the class " + printable(text);
-    case Kind::kDtype: return "a dtype";
-    case Kind::kStorage: return "a storage";
-    case Kind::kTensor: return "a tensor";
+    case Kind::kNone:
+      return "None";
+    case Kind::kBool:
+      return integer ? "True" : "False";
+    case Kind::kInteger:
+      return "the integer " + std::to_string(integer);
+    case Kind::kReal:
+      return "the number " + std::to_string(real);
+    case Kind::kText:
+      return "the text " + printable(text);
+    case Kind::kBytes:
+      return std::to_string(text.size()) + " bytes";
+    case Kind::kList:
+      return "a list of " + std::to_string(items.size());
+    case Kind::kTuple:
+      return "a tuple of " + std::to_string(items.size());
+    case Kind::kDict:
+      return "a dict of " + std::to_string(items.size() / 2);
+    case Kind::kRecord:
+      return "a record " + printable(text);
+    case Kind::kClass:
+      return "the class " + printable(text);
+    case Kind::kDtype:
+      return "a dtype";
+    case Kind::kStorage:
+      return "a storage";
+    case Kind::kTensor:
+      return "a tensor";
   }
   return "";
 }

@@ -25,7 +25,15 @@ Pickle read_pickle(std::string_view bytes, const std::string& where,
 
 /// What a name in a pickle stands for.
 enum class PickleClass : int64_t {
-  kDict, kTensorV2, kTensorV3, kParameter, kSize, kStorageType, kEncode, kFirstArgument, kPath,
+  kDict,
+  kTensorV2,
+  kTensorV3,
+  kParameter,
+  kSize,
+  kStorageType,
+  kEncode,
+  kFirstArgument,
+  kPath,
   kRecord,
 };
 

@@ -28,8 +28,8 @@ std::vector<int64_t> sizes_of(const PickleValue& value, const std::string& where
 
 // Within its storage, and no larger: an expanded view would be written out many times its size.
 void check_view(const PickledTensor& tensor, const std::string& where) {
-  require(tensor.shape.size() == tensor.stride.size(), where, ": a tensor of ",
-          tensor.shape.size(), " dimensions with ", tensor.stride.size(), " strides");
+  require(tensor.shape.size() == tensor.stride.size(), where, ": a tensor of ", tensor.shape.size(),
+          " dimensions with ", tensor.stride.size(), " strides");
   const auto item = static_cast<int64_t>(c10::elementSize(tensor.dtype));
   const int64_t limit =
       tensor.storage.dtype ? tensor.storage.elements : tensor.storage.elements / item;
@@ -120,26 +120,32 @@ PickleValue build_pickle_object(const PickleValue& what, const PickleValue& argu
           what.describe(), " with ", arguments.describe());
   const std::vector<PickleValue*>& given = arguments.items;
   switch (static_cast<PickleClass>(what.integer)) {
-    case PickleClass::kDict: return build_dict(given, where);
-    case PickleClass::kTensorV2: return build_tensor(given, /*typed=*/true, where);
-    case PickleClass::kTensorV3: return build_tensor(given, /*typed=*/false, where);
+    case PickleClass::kDict:
+      return build_dict(given, where);
+    case PickleClass::kTensorV2:
+      return build_tensor(given, /*typed=*/true, where);
+    case PickleClass::kTensorV3:
+      return build_tensor(given, /*typed=*/false, where);
     case PickleClass::kParameter:
       require(!given.empty() && given[0]->is(Kind::kTensor), where, ": a parameter of ",
               arguments.describe());
       return *given[0];
     case PickleClass::kSize:
-      require(given.size() == 1 && (given[0]->is(Kind::kTuple) || given[0]->is(Kind::kList)),
-              where, ": a torch.Size of ", arguments.describe());
+      require(given.size() == 1 && (given[0]->is(Kind::kTuple) || given[0]->is(Kind::kList)), where,
+              ": a torch.Size of ", arguments.describe());
       return {.kind = Kind::kTuple, .items = given[0]->items};
-    case PickleClass::kEncode: return encode_latin1(given, where);
+    case PickleClass::kEncode:
+      return encode_latin1(given, where);
     case PickleClass::kFirstArgument:
       require(!given.empty(), where, ": ", what.text, " without an argument");
       return *given[0];
-    case PickleClass::kPath: return build_path(given, where);
+    case PickleClass::kPath:
+      return build_path(given, where);
     case PickleClass::kRecord:
       require(given.empty(), where, ": a ", what.text, " built from ", arguments.describe());
       return {.kind = Kind::kRecord, .text = what.text};
-    case PickleClass::kStorageType: break;
+    case PickleClass::kStorageType:
+      break;
   }
   fail(where, ": the pickle calls ", what.describe());
 }
@@ -154,8 +160,7 @@ void set_pickle_state(PickleValue& object, PickleValue* state, const std::string
 PickleValue build_pickle_storage(const PickleValue& id, const std::string& where) {
   const auto& parts = id.items;
   require(id.is(Kind::kTuple) && (parts.size() == 5 || parts.size() == 6) &&
-              parts[0]->is(Kind::kText) && parts[0]->text == "storage" &&
-              parts[2]->is(Kind::kText),
+              parts[0]->is(Kind::kText) && parts[0]->text == "storage" && parts[2]->is(Kind::kText),
           where, ": the pickle refers to something outside that is no storage");
   require(parts.size() == 5 || parts[5]->is(Kind::kNone), where,
           ": a storage that is a view of another; save the tensors again with a newer PyTorch");

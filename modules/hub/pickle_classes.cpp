@@ -104,12 +104,11 @@ PickleValue find_pickle_class(const std::string& module, const std::string& name
   for (const auto& [known, what] : kClasses)
     if (full == known)
       return {.kind = Kind::kClass, .integer = static_cast<int64_t>(what), .text = full};
-  const bool record = full == kOldProperties ||
-                      (options.torchscript && (full + ".").rfind("__torch__.", 0) == 0);
+  const bool record =
+      full == kOldProperties || (options.torchscript && (full + ".").rfind("__torch__.", 0) == 0);
   if (record)
-    return {.kind = Kind::kClass,
-            .integer = static_cast<int64_t>(PickleClass::kRecord),
-            .text = full};
+    return {
+        .kind = Kind::kClass, .integer = static_cast<int64_t>(PickleClass::kRecord), .text = full};
   if (module == "torch")
     for (const auto& [known, dtype] : kDtypes)
       if (name == known) return {.kind = Kind::kDtype, .integer = static_cast<int64_t>(dtype)};

@@ -17,9 +17,9 @@ namespace cosmos::modules {
 
 /// A stretch of elements that the file keeps apart from the pickle.
 struct PickledStorage {
-  std::string key;                                  ///< names the bytes: archive/data/KEY
+  std::string key;                                   ///< names the bytes: archive/data/KEY
   std::optional<torch::Dtype> dtype = std::nullopt;  ///< none: bytes
-  int64_t elements = 0;                             ///< of dtype, or bytes
+  int64_t elements = 0;                              ///< of dtype, or bytes
 };
 
 /// A view into a storage, checked to lie inside it.
@@ -32,13 +32,20 @@ struct PickledTensor {
 
 struct PickleValue {
   enum class Kind {
-    kNone, kBool, kInteger, kReal, kText, kBytes,
-    kList, kTuple,
+    kNone,
+    kBool,
+    kInteger,
+    kReal,
+    kText,
+    kBytes,
+    kList,
+    kTuple,
     kDict,    ///< items: key, value, key, value ...
     kRecord,  ///< text: class; items: its state, or nothing when it has none
     kClass,   ///< text: the class or function named; integer: how to build it
     kDtype,   ///< integer: torch::Dtype
-    kStorage, kTensor,
+    kStorage,
+    kTensor,
   };
   Kind kind = Kind::kNone;
   int64_t integer = 0;

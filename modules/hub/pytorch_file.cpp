@@ -1,12 +1,13 @@
 // Files of torch.save and torch.jit.save as named tensors.
 
+#include "modules/hub/pytorch_file.h"
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/pytorch_archive.h"
-#include "modules/hub/pytorch_file.h"
 #include "modules/hub/weight_source.h"
 
 namespace cosmos::modules {
@@ -27,7 +28,8 @@ class Flattener {
   void visit(const PickleValue& value, const std::string& name) {
     require(++visited_ <= kMaxNames, where_, ": more than ", kMaxNames, " values by name");
     switch (value.kind) {
-      case Kind::kTensor: return add(name, value.tensor);
+      case Kind::kTensor:
+        return add(name, value.tensor);
       case Kind::kList:
       case Kind::kTuple:
         for (std::size_t i = 0; i < value.items.size(); ++i)
@@ -41,7 +43,8 @@ class Flattener {
         if (!value.items.empty() && value.items[0]->is(Kind::kDict))
           return visit(*value.items[0], name);
         [[fallthrough]];
-      default: source_.others[name] = value.describe();
+      default:
+        source_.others[name] = value.describe();
     }
   }
 
@@ -105,8 +108,7 @@ class LegacyReader {
     for (const auto* key : keys.root->items) {
       require(key->is(Kind::kText) && item_bytes.count(key->text) > 0, where_, ": storage ",
               key->describe(), " belongs to no tensor");
-      const bool added =
-          file.storages.emplace(key->text, storage(item_bytes[key->text])).second;
+      const bool added = file.storages.emplace(key->text, storage(item_bytes[key->text])).second;
       require(added, where_, ": storage ", key->describe(), " appears twice");
     }
     require(position_ == bytes_.size, where_, ": ", bytes_.size - position_,
@@ -157,14 +159,15 @@ bool is_pytorch_file(const FileBytes& bytes) {
 }
 
 WeightSource read_pytorch_bytes(FileBytes bytes, const std::string& where) {
-  require(is_pytorch_file(bytes), where,
-          ": neither a zip archive nor an older file of torch.save");
+  require(is_pytorch_file(bytes), where, ": neither a zip archive nor an older file of torch.save");
   if (!ZipArchive::is_zip(bytes)) return read_legacy(std::move(bytes), where);
   const auto archive = std::make_shared<PytorchArchive>(std::move(bytes), where);
   WeightSource source{.format = archive->is_torchscript() ? "TorchScript archive" : "PyTorch file"};
   Flattener(source, where, [archive](const PickledStorage& storage) {
     return archive->storage(storage);
   }).visit(archive->root(), "");
+  // Flags and numbers of a program's modules (training, ...), hundreds of them.
+  if (archive->is_torchscript()) source.others.clear();
   return source;
 }
 

@@ -11,18 +11,30 @@ namespace {
 
 const char* storage_class(torch::Dtype dtype, const std::string& where) {
   switch (dtype) {
-    case torch::kFloat64: return "DoubleStorage";
-    case torch::kFloat32: return "FloatStorage";
-    case torch::kFloat16: return "HalfStorage";
-    case torch::kBFloat16: return "BFloat16Storage";
-    case torch::kInt64: return "LongStorage";
-    case torch::kInt32: return "IntStorage";
-    case torch::kInt16: return "ShortStorage";
-    case torch::kInt8: return "CharStorage";
-    case torch::kUInt8: return "ByteStorage";
-    case torch::kBool: return "BoolStorage";
-    case torch::kComplexFloat: return "ComplexFloatStorage";
-    default: fail(where, ": a file of torch.save cannot hold ", c10::toString(dtype), " here");
+    case torch::kFloat64:
+      return "DoubleStorage";
+    case torch::kFloat32:
+      return "FloatStorage";
+    case torch::kFloat16:
+      return "HalfStorage";
+    case torch::kBFloat16:
+      return "BFloat16Storage";
+    case torch::kInt64:
+      return "LongStorage";
+    case torch::kInt32:
+      return "IntStorage";
+    case torch::kInt16:
+      return "ShortStorage";
+    case torch::kInt8:
+      return "CharStorage";
+    case torch::kUInt8:
+      return "ByteStorage";
+    case torch::kBool:
+      return "BoolStorage";
+    case torch::kComplexFloat:
+      return "ComplexFloatStorage";
+    default:
+      fail(where, ": a file of torch.save cannot hold ", c10::toString(dtype), " here");
   }
 }
 

@@ -112,9 +112,9 @@ void ZipArchive::read_directory(const Directory& directory) {
   const uint64_t end = directory.begin + directory.size;
   uint64_t position = directory.begin;
   for (uint64_t i = 0; i < directory.count; ++i) {
-    require(end - position >= kCentralBytes &&
-                at<uint32_t>(position, "directory") == kCentralHeader,
-            where_, ": entry ", i, " of ", directory.count, " is missing from the directory");
+    require(
+        end - position >= kCentralBytes && at<uint32_t>(position, "directory") == kCentralHeader,
+        where_, ": entry ", i, " of ", directory.count, " is missing from the directory");
     const auto flags = at<uint16_t>(position + 8, "entry"),
                method = at<uint16_t>(position + 10, "entry");
     const uint64_t name_bytes = at<uint16_t>(position + 28, "entry"),
@@ -133,8 +133,7 @@ void ZipArchive::read_directory(const Directory& directory) {
                    header = wide.resolve(at<uint32_t>(position + 42, "entry"));
     require(method != kStored || size == packed, where, ": is stored, yet claims ", packed,
             " bytes that unfold to ", size);
-    const bool added =
-        entries_.emplace(name, Entry{header, 0, packed, method == kStored}).second;
+    const bool added = entries_.emplace(name, Entry{header, 0, packed, method == kStored}).second;
     require(added, where, ": appears twice");
     position += kCentralBytes + name_bytes + extra_bytes + comment_bytes;
   }
@@ -170,8 +169,7 @@ void ZipArchive::check_local_headers(const Directory& directory) {
             [](const auto& a, const auto& b) { return a.second->header < b.second->header; });
   for (std::size_t i = 1; i < order.size(); ++i)
     require(order[i].second->header >= order[i - 1].second->begin + order[i - 1].second->size,
-            where_, ": ", printable(*order[i].first), " overlaps ",
-            printable(*order[i - 1].first));
+            where_, ": ", printable(*order[i].first), " overlaps ", printable(*order[i - 1].first));
 }
 
 std::vector<std::string> ZipArchive::names() const {
