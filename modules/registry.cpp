@@ -8,10 +8,24 @@
 #include "modules/text/t5/encoder.h"
 #include "modules/tokenizer/autoencoder_kl_cosmos.h"
 #include "modules/tokenizer/autoencoder_kl_wan.h"
+#include "modules/tokenizer/discrete_video.h"
+#include "modules/tokenizer/image_tokenizer.h"
 #include "modules/transfer/control_net.h"
 #include "modules/vlm/language_model.h"
 
 namespace cosmos::modules {
+namespace {
+
+std::shared_ptr<Model> make_image_tokenizer(const Json& config, const std::string& where) {
+  auto model = std::make_shared<CosmosImageTokenizer>(config, where);
+  const std::string asked = config.value("_class_name", model->class_name());
+  require(asked == model->class_name(), where, ": ", asked, " with ",
+          model->code_levels().empty() ? "no levels" : "levels", "; that is a ",
+          model->class_name());
+  return model;
+}
+
+}  // namespace
 
 // One line a model. An explicit table: static registration would be dropped by the linker wherever
 // nothing else of the file is used.
@@ -30,6 +44,12 @@ void register_builtin_models() {
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
          return std::make_shared<CosmosControlNetModel>(ControlNetConfig::from_json(config, where));
        }},
+      {"CosmosDiscreteImageTokenizer", make_image_tokenizer},
+      {"CosmosDiscreteVideoTokenizer",
+       [](const Json& config, const std::string& where) {
+         return std::make_shared<CosmosDiscreteVideoTokenizer>(config, where);
+       }},
+      {"CosmosImageTokenizer", make_image_tokenizer},
       {"CosmosTransformer3DModel",
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
          return std::make_shared<CosmosTransformer3DModel>(DitConfig::from_json(config, where));

@@ -56,11 +56,12 @@ TensorMap read_inputs(const std::string& path, torch::Dtype dtype, torch::Device
   return inputs;
 }
 
-/// Mean of squares of every output, summed, in float32.
+/// Mean of squares of every output that can have a gradient, summed, in float32.
 Tensor loss_of(const TensorMap& outputs) {
   Tensor loss = torch::zeros({});
   for (const auto& [name, output] : outputs)
-    loss = loss + output.to(torch::kFloat32).square().mean().to(loss.device());
+    if (output.is_floating_point())  // not the indices of codes
+      loss = loss + output.to(torch::kFloat32).square().mean().to(loss.device());
   return loss;
 }
 

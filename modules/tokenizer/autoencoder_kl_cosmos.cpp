@@ -1,7 +1,7 @@
 #include "modules/tokenizer/autoencoder_kl_cosmos.h"
 
-#include "modules/core/fields.h"
 #include "modules/tokenizer/cosmos_levels.h"
+#include "modules/tokenizer/walk.h"
 
 namespace cosmos::modules {
 namespace {
@@ -72,7 +72,7 @@ CosmosEncoderImpl::CosmosEncoderImpl(const CosmosVaeConfig& c)
     : patch_size_(c.patch_size),
       patch_type_(patch_type_of(c)),
       conv_in_(c.in_channels * cube(c.patch_size), c.encoder_block_out_channels.front()),
-      conv_out_(c.encoder_block_out_channels.back(), c.latent_channels),
+      conv_out_(c.encoder_block_out_channels.back(), c.network_channels()),
       mid_block_(c.encoder_block_out_channels.back()),
       norm_out_(c.encoder_block_out_channels.back()) {
   register_module("conv_in", conv_in_);
@@ -84,26 +84,19 @@ CosmosEncoderImpl::CosmosEncoderImpl(const CosmosVaeConfig& c)
 }
 
 Tensor CosmosEncoderImpl::forward(const Tensor& video, TimeCache* cache, const BlockCall& call) {
-  Tensor h = patchify(video, patch_size_, patch_type_, first_chunk(cache));
-  h = call("encoder.conv_in", *conv_in_, h,
-           [&](const Tensor& x) { return conv_in_->forward(x, cache); });
-  for (std::size_t i = 0; i < down_blocks_->size(); ++i) {
-    auto& block = down_blocks_->at<CosmosLevelImpl>(i);
-    h = call("encoder.down_blocks." + std::to_string(i), block, h,
-             [&](const Tensor& x) { return block.forward(x, cache); });
-  }
-  h = call("encoder.mid_block", *mid_block_, h,
-           [&](const Tensor& x) { return mid_block_->forward(x, cache); });
-  h = call("encoder.norm_out", *norm_out_, h,
-           [&](const Tensor& x) { return silu_of(norm_out_->forward(x)); });
-  return call("encoder.conv_out", *conv_out_, h,
-              [&](const Tensor& x) { return conv_out_->forward(x, cache); });
+  return Walk(call, "encoder.", patchify(video, patch_size_, patch_type_, first_chunk(cache)))
+      .through("conv_in", *conv_in_, cache)
+      .through_all<CosmosLevelImpl>("down_blocks", *down_blocks_, cache)
+      .through("mid_block", *mid_block_, cache)
+      .by("norm_out", *norm_out_, [&](const Tensor& x) { return silu_of(norm_out_->forward(x)); })
+      .through("conv_out", *conv_out_, cache)
+      .result();
 }
 
 CosmosDecoderImpl::CosmosDecoderImpl(const CosmosVaeConfig& c)
     : patch_size_(c.patch_size),
       patch_type_(patch_type_of(c)),
-      conv_in_(c.latent_channels, c.decode_block_out_channels.back()),
+      conv_in_(c.network_channels(), c.decode_block_out_channels.back()),
       conv_out_(c.decode_block_out_channels.front(), c.out_channels * cube(c.patch_size)),
       mid_block_(c.decode_block_out_channels.back()),
       norm_out_(c.decode_block_out_channels.front()) {
@@ -116,60 +109,45 @@ CosmosDecoderImpl::CosmosDecoderImpl(const CosmosVaeConfig& c)
 }
 
 Tensor CosmosDecoderImpl::forward(const Tensor& latents, TimeCache* cache, const BlockCall& call) {
-  Tensor h = call("decoder.conv_in", *conv_in_, latents,
-                  [&](const Tensor& x) { return conv_in_->forward(x, cache); });
-  h = call("decoder.mid_block", *mid_block_, h,
-           [&](const Tensor& x) { return mid_block_->forward(x, cache); });
-  for (std::size_t i = 0; i < up_blocks_->size(); ++i) {
-    auto& block = up_blocks_->at<CosmosLevelImpl>(i);
-    h = call("decoder.up_blocks." + std::to_string(i), block, h,
-             [&](const Tensor& x) { return block.forward(x, cache); });
-  }
-  h = call("decoder.norm_out", *norm_out_, h,
-           [&](const Tensor& x) { return silu_of(norm_out_->forward(x)); });
-  h = call("decoder.conv_out", *conv_out_, h,
-           [&](const Tensor& x) { return conv_out_->forward(x, cache); });
-  return unpatchify(h, patch_size_, patch_type_, first_chunk(cache));
+  const Tensor patches = Walk(call, "decoder.", latents)
+                             .through("conv_in", *conv_in_, cache)
+                             .through("mid_block", *mid_block_, cache)
+                             .through_all<CosmosLevelImpl>("up_blocks", *up_blocks_, cache)
+                             .by("norm_out", *norm_out_,
+                                 [&](const Tensor& x) { return silu_of(norm_out_->forward(x)); })
+                             .through("conv_out", *conv_out_, cache)
+                             .result();
+  return unpatchify(patches, patch_size_, patch_type_, first_chunk(cache));
 }
 
 AutoencoderKLCosmos::AutoencoderKLCosmos(const Json& config, const std::string& where)
-    : source_(config) {
-  read_fields(config, config_, where, UnknownKeys::kKeep);
-  config_.check(where);
+    : AutoencoderKLCosmos(config, read_tokenizer_config<CosmosVaeConfig>(config, where)) {}
+
+AutoencoderKLCosmos::AutoencoderKLCosmos(Json source, CosmosVaeConfig config)
+    : ConfiguredTokenizer(std::move(source), std::move(config)) {
   temporal_ = spatial_ = config_.patch_size;
   for (const auto& level : encoder_levels(config_)) {
     if (level.space) spatial_ *= 2;
     if (level.time) temporal_ *= 2;
   }
-  const int64_t z = config_.latent_channels;
+  const int64_t z = config_.network_channels(), latent = config_.latent_channels;
   encoder_ = register_module("encoder", CosmosEncoder(config_));
   decoder_ = register_module("decoder", CosmosDecoder(config_));
-  quant_conv_ = register_module("quant_conv", cosmos_point_conv(z, z));
-  post_quant_conv_ = register_module("post_quant_conv", cosmos_point_conv(z, z));
-}
-
-Json AutoencoderKLCosmos::config_json() const {
-  Json json = source_;
-  json.update(write_fields(config_));
-  json["_class_name"] = class_name();
-  return json;
+  quant_conv_ = register_module("quant_conv", cosmos_point_conv(z, latent));
+  post_quant_conv_ = register_module("post_quant_conv", cosmos_point_conv(latent, z));
 }
 
 Tensor AutoencoderKLCosmos::encode_chunk(const Tensor& video, TimeCache* cache) {
   const BlockCall call = block_call();
-  const Tensor h = encoder_->forward(video, cache, call);
-  return call("quant_conv", *quant_conv_, h,
-              [&](const Tensor& x) { return quant_conv_->forward(x); })
-      .permute({0, 4, 1, 2, 3})
-      .contiguous();
+  Walk walk(call, "", encoder_->forward(video, cache, call));
+  return channels_to_front(walk.through("quant_conv", *quant_conv_).result());
 }
 
 Tensor AutoencoderKLCosmos::decode_chunk(const Tensor& latents, TimeCache* cache) {
   const BlockCall call = block_call();
-  const Tensor z = latents.permute({0, 2, 3, 4, 1}).contiguous();
-  const Tensor h = call("post_quant_conv", *post_quant_conv_, z,
-                        [&](const Tensor& x) { return post_quant_conv_->forward(x); });
-  return decoder_->forward(h, cache, call);
+  Walk walk(call, "", channels_to_back(latents));
+  return decoder_->forward(walk.through("post_quant_conv", *post_quant_conv_).result(), cache,
+                           call);
 }
 
 }  // namespace cosmos::modules

@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "modules/tokenizer/configured_tokenizer.h"
 #include "modules/tokenizer/cosmos_blocks.h"
 #include "modules/tokenizer/cosmos_config.h"
 #include "modules/tokenizer/patches.h"
@@ -77,25 +78,19 @@ class CosmosDecoderImpl : public torch::nn::Module {
 };
 TORCH_MODULE(CosmosDecoder);
 
-class AutoencoderKLCosmos : public VideoTokenizer {
+class AutoencoderKLCosmos : public ConfiguredTokenizer<CosmosVaeConfig> {
  public:
-  /// Throws Error when the config does not make a network; `where` names it. Keys it does not know
-  /// are kept.
+  /// Throws Error when the config does not make a network; `where` names it. The compression is
+  /// what the encoder's levels really do, which the config's ratios only ask for.
   explicit AutoencoderKLCosmos(const Json& config, const std::string& where = "config");
 
   std::string class_name() const override { return "AutoencoderKLCosmos"; }
-  Json config_json() const override;
-  const CosmosVaeConfig& config() const { return config_; }
-
   int64_t video_channels() const override { return config_.in_channels; }
   int64_t latent_channels() const override { return config_.latent_channels; }
-  /// What the encoder's levels really do, which temporal_compression_ratio only asks for.
-  int64_t temporal_compression() const override { return temporal_; }
-  int64_t spatial_compression() const override { return spatial_; }
-  const LatentStats& latent_stats() const override { return config_.stats; }
-  void set_latent_stats(LatentStats stats) override { config_.stats = std::move(stats); }
 
  protected:
+  AutoencoderKLCosmos(Json source, CosmosVaeConfig config);
+
   Tensor encode_chunk(const Tensor& video, TimeCache* cache) override;
   Tensor decode_chunk(const Tensor& latents, TimeCache* cache) override;
   Posterior posterior(const Tensor& moments) const override {
@@ -103,9 +98,6 @@ class AutoencoderKLCosmos : public VideoTokenizer {
   }
 
  private:
-  Json source_;
-  CosmosVaeConfig config_;
-  int64_t temporal_ = 1, spatial_ = 1;
   CosmosEncoder encoder_{nullptr};
   CosmosDecoder decoder_{nullptr};
   CausalConv3d quant_conv_{nullptr}, post_quant_conv_{nullptr};

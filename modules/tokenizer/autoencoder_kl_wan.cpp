@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "modules/core/fields.h"
+#include "modules/tokenizer/walk.h"
 
 namespace cosmos::modules {
 
@@ -97,17 +97,15 @@ WanEncoderImpl::WanEncoderImpl(const WanVaeConfig& c)
 }
 
 Tensor WanEncoderImpl::forward(const Tensor& video, TimeCache* cache, const BlockCall& call) {
-  Tensor h = call("encoder.conv_in", *conv_in_, video,
-                  [&](const Tensor& x) { return conv_in_->forward(x, cache); });
+  Walk walk(call, "encoder.", video);
+  walk.through("conv_in", *conv_in_, cache);
   for (std::size_t i = 0; i < layers_.size(); ++i)
-    h = call("encoder.down_blocks." + std::to_string(i), *down_blocks_[i], h,
-             [&](const Tensor& x) { return layers_[i](x, cache); });
-  h = call("encoder.mid_block", *mid_block_, h,
-           [&](const Tensor& x) { return mid_block_->forward(x, cache); });
-  h = call("encoder.norm_out", *norm_out_, h,
-           [&](const Tensor& x) { return norm_out_->activated(x); });
-  return call("encoder.conv_out", *conv_out_, h,
-              [&](const Tensor& x) { return conv_out_->forward(x, cache); });
+    walk.by("down_blocks." + std::to_string(i), *down_blocks_[i],
+            [&](const Tensor& x) { return layers_[i](x, cache); });
+  return walk.through("mid_block", *mid_block_, cache)
+      .by("norm_out", *norm_out_, [&](const Tensor& x) { return norm_out_->activated(x); })
+      .through("conv_out", *conv_out_, cache)
+      .result();
 }
 
 WanDecoderImpl::WanDecoderImpl(const WanVaeConfig& c) {
@@ -137,24 +135,17 @@ WanDecoderImpl::WanDecoderImpl(const WanVaeConfig& c) {
 }
 
 Tensor WanDecoderImpl::forward(const Tensor& latents, TimeCache* cache, const BlockCall& call) {
-  Tensor h = call("decoder.conv_in", *conv_in_, latents,
-                  [&](const Tensor& x) { return conv_in_->forward(x, cache); });
-  h = call("decoder.mid_block", *mid_block_, h,
-           [&](const Tensor& x) { return mid_block_->forward(x, cache); });
-  for (std::size_t i = 0; i < up_blocks_->size(); ++i) {
-    auto& block = up_blocks_->at<WanUpLevelImpl>(i);
-    h = call("decoder.up_blocks." + std::to_string(i), block, h,
-             [&](const Tensor& x) { return block.forward(x, cache); });
-  }
-  h = call("decoder.norm_out", *norm_out_, h,
-           [&](const Tensor& x) { return norm_out_->activated(x); });
-  return call("decoder.conv_out", *conv_out_, h,
-              [&](const Tensor& x) { return conv_out_->forward(x, cache); });
+  return Walk(call, "decoder.", latents)
+      .through("conv_in", *conv_in_, cache)
+      .through("mid_block", *mid_block_, cache)
+      .through_all<WanUpLevelImpl>("up_blocks", *up_blocks_, cache)
+      .by("norm_out", *norm_out_, [&](const Tensor& x) { return norm_out_->activated(x); })
+      .through("conv_out", *conv_out_, cache)
+      .result();
 }
 
-AutoencoderKLWan::AutoencoderKLWan(const Json& config, const std::string& where) : source_(config) {
-  read_fields(config, config_, where, UnknownKeys::kKeep);
-  config_.check(where);
+AutoencoderKLWan::AutoencoderKLWan(const Json& config, const std::string& where)
+    : ConfiguredTokenizer(config, read_tokenizer_config<WanVaeConfig>(config, where)) {
   spatial_ = config_.patch() << (config_.dim_mult.size() - 1);
   for (bool time : config_.temperal_downsample)
     if (time) temporal_ *= 2;
@@ -163,13 +154,6 @@ AutoencoderKLWan::AutoencoderKLWan(const Json& config, const std::string& where)
   quant_conv_ = register_module("quant_conv", wan_conv(2 * z, 2 * z, 1));
   post_quant_conv_ = register_module("post_quant_conv", wan_conv(z, z, 1));
   decoder_ = register_module("decoder", WanDecoder(config_));
-}
-
-Json AutoencoderKLWan::config_json() const {
-  Json json = source_;
-  json.update(write_fields(config_));
-  json["_class_name"] = class_name();
-  return json;
 }
 
 void AutoencoderKLWan::refuse_dropout() const {
@@ -181,20 +165,16 @@ void AutoencoderKLWan::refuse_dropout() const {
 Tensor AutoencoderKLWan::encode_chunk(const Tensor& video, TimeCache* cache) {
   refuse_dropout();
   const BlockCall call = block_call();
-  const Tensor h = encoder_->forward(patchify_space(video, config_.patch()), cache, call);
-  return call("quant_conv", *quant_conv_, h,
-              [&](const Tensor& x) { return quant_conv_->forward(x); })
-      .permute({0, 4, 1, 2, 3})
-      .contiguous();
+  Walk walk(call, "", encoder_->forward(patchify_space(video, config_.patch()), cache, call));
+  return channels_to_front(walk.through("quant_conv", *quant_conv_).result());
 }
 
 Tensor AutoencoderKLWan::decode_chunk(const Tensor& latents, TimeCache* cache) {
   refuse_dropout();
   const BlockCall call = block_call();
-  const Tensor z = latents.permute({0, 2, 3, 4, 1}).contiguous();
-  const Tensor h = call("post_quant_conv", *post_quant_conv_, z,
-                        [&](const Tensor& x) { return post_quant_conv_->forward(x); });
-  return unpatchify_space(decoder_->forward(h, cache, call), config_.patch());
+  Walk walk(call, "", channels_to_back(latents));
+  walk.through("post_quant_conv", *post_quant_conv_);
+  return unpatchify_space(decoder_->forward(walk.result(), cache, call), config_.patch());
 }
 
 Posterior AutoencoderKLWan::posterior(const Tensor& moments) const {

@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "modules/tokenizer/configured_tokenizer.h"
 #include "modules/tokenizer/patches.h"
 #include "modules/tokenizer/wan_blocks.h"
 #include "modules/tokenizer/wan_config.h"
@@ -84,24 +85,16 @@ class WanDecoderImpl : public torch::nn::Module {
 };
 TORCH_MODULE(WanDecoder);
 
-class AutoencoderKLWan : public VideoTokenizer {
+class AutoencoderKLWan : public ConfiguredTokenizer<WanVaeConfig> {
  public:
-  /// Throws Error when the config does not make a network; `where` names it. Keys it does not know
-  /// are kept.
+  /// Throws Error when the config does not make a network; `where` names it.
   explicit AutoencoderKLWan(const Json& config, const std::string& where = "config");
 
   std::string class_name() const override { return "AutoencoderKLWan"; }
-  Json config_json() const override;
-  const WanVaeConfig& config() const { return config_; }
-
   int64_t video_channels() const override {
     return config_.in_channels / (config_.patch() * config_.patch());
   }
   int64_t latent_channels() const override { return config_.z_dim; }
-  int64_t temporal_compression() const override { return temporal_; }
-  int64_t spatial_compression() const override { return spatial_; }
-  const LatentStats& latent_stats() const override { return config_.stats; }
-  void set_latent_stats(LatentStats stats) override { config_.stats = std::move(stats); }
 
  protected:
   Tensor encode_chunk(const Tensor& video, TimeCache* cache) override;
@@ -112,9 +105,6 @@ class AutoencoderKLWan : public VideoTokenizer {
  private:
   void refuse_dropout() const;
 
-  Json source_;
-  WanVaeConfig config_;
-  int64_t temporal_ = 1, spatial_ = 1;
   WanEncoder encoder_{nullptr};
   WanDecoder decoder_{nullptr};
   CausalConv3d quant_conv_{nullptr}, post_quant_conv_{nullptr};

@@ -47,6 +47,14 @@ Tensor halve_space(const Tensor& x) {
       .view({B, T, H / 2, W / 2, C});
 }
 
+Tensor channels_to_front(const Tensor& x) {
+  return x.permute({0, 4, 1, 2, 3}).contiguous();
+}
+
+Tensor channels_to_back(const Tensor& x) {
+  return x.permute({0, 2, 3, 4, 1}).contiguous();
+}
+
 Tensor silu_of(Tensor x) {
   return torch::GradMode::is_enabled() ? torch::silu(x) : torch::silu_(x);
 }

@@ -19,6 +19,10 @@ Tensor double_space(const Tensor& x);
 /// Mean of each 2 x 2 pixels.  x: [B, T, H, W, C] -> [B, T, H / 2, W / 2, C]
 Tensor halve_space(const Tensor& x);
 
+/// [B, T, H, W, C] -> [B, C, T, H, W] and back, contiguous.
+Tensor channels_to_front(const Tensor& x);
+Tensor channels_to_back(const Tensor& x);
+
 /// SiLU of a tensor that nothing else uses: in place where no graph is recorded.
 Tensor silu_of(Tensor x);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,24 @@ struct CosmosVaeConfig {
   std::string patch_type = "haar";
   int64_t spatial_compression_ratio = 8, temporal_compression_ratio = 8;
   LatentStats stats = default_stats();
+  /// Width of the networks' ends where it differs from latent_channels (discrete tokenizers).
+  std::optional<int64_t> z_channels = std::nullopt;
+
+  int64_t network_channels() const { return z_channels.value_or(latent_channels); }
 
   template <typename Visitor>
   void fields(Visitor& v) {
+    visit_network(v);
+    v("latent_channels", latent_channels);
+    v("scaling_factor", stats.scaling_factor);
+    v("latents_mean", stats.mean);
+    v("latents_std", stats.std);
+  }
+  /// What makes the network, whatever becomes of its latents.
+  template <typename Visitor>
+  void visit_network(Visitor& v) {
     v("in_channels", in_channels);
     v("out_channels", out_channels);
-    v("latent_channels", latent_channels);
     v("encoder_block_out_channels", encoder_block_out_channels, "widths of the encoder's levels");
     v("decode_block_out_channels", decode_block_out_channels, "widths of the decoder's levels");
     v("attention_resolutions", attention_resolutions, "levels with attention, by resolution");
@@ -35,11 +48,8 @@ struct CosmosVaeConfig {
     v("num_layers", num_layers, "residual blocks per encoder level (decoder: one more)");
     v("patch_size", patch_size);
     v("patch_type", patch_type, "haar or rearrange");
-    v("scaling_factor", stats.scaling_factor);
     v("spatial_compression_ratio", spatial_compression_ratio);
     v("temporal_compression_ratio", temporal_compression_ratio);
-    v("latents_mean", stats.mean);
-    v("latents_std", stats.std);
   }
 
   /// Throws Error when the values do not make a network.

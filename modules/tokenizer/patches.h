@@ -28,4 +28,12 @@ Tensor patchify_space(const Tensor& video, int64_t p);
 /// Inverse of patchify_space.
 Tensor unpatchify_space(const Tensor& x, int64_t p);
 
+/// Patches of images, as Cosmos Tokenizer's image networks order them. Haar: log2(p) levels, each
+/// the means and half differences of pairs, bands with one digit base 4 a level, the last level's
+/// first, a digit (w, h), 1 for "high"; channels (band, c). Rearranged: channels (c, h, w).
+/// video: [B, C, T, H, W] -> [B, T, H/p, W/p, C p^2]
+Tensor patchify_images(const Tensor& video, int64_t p, PatchType type);
+/// Inverse of patchify_images.
+Tensor unpatchify_images(const Tensor& x, int64_t p, PatchType type);
+
 }  // namespace cosmos::modules

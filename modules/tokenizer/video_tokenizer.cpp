@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "modules/tokenizer/fsq_codes.h"
 #include "modules/tokenizer/tiles.h"
 
 namespace cosmos::modules {
@@ -41,6 +42,7 @@ Tensor Posterior::sample(const Tensor& noise) const {
 }
 
 Tensor Posterior::kl() const {
+  if (quantized) return torch::zeros({}, mean.options());
   if (!logvar.defined()) return 0.5 * mean.square().mean();
   return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean();
 }
@@ -105,6 +107,7 @@ Posterior VideoTokenizer::encode(const Tensor& video) {
     t += n;
   }
   out.mean = torch::cat(means, 2);
+  out.quantized = !code_levels().empty();
   if (!logvars.empty()) out.logvar = torch::cat(logvars, 2);
   return out;
 }
@@ -181,8 +184,38 @@ Tensor VideoTokenizer::denormalize_latents(const Tensor& latents, int64_t first_
          stat_of(*stats.mean, "latents_mean", z, first_frame, latents);
 }
 
+const std::vector<int64_t>& VideoTokenizer::code_levels() const {
+  static const std::vector<int64_t> kNone;
+  return kNone;
+}
+
 TensorMap VideoTokenizer::run(const std::string& method, const TensorMap& inputs) {
-  if (method == "encode") return {{"latent", encode(only_input(inputs, {"sample"})).mode()}};
+  if (!is_image_tokenizer()) return run_video(method, inputs);
+  // Images are clips of one frame; `indices` have no channel.
+  TensorMap clips;
+  bool images = false;
+  for (const auto& [name, tensor] : inputs) {
+    const int64_t frames = name == "indices" ? 1 : 2;
+    const bool image = tensor.dim() == frames + 2;
+    clips[name] = image ? tensor.unsqueeze(frames) : tensor;
+    images = images || image;
+  }
+  TensorMap out = run_video(method, clips);
+  if (images)
+    for (auto& [name, tensor] : out) tensor = tensor.squeeze(name == "indices" ? 1 : 2);
+  return out;
+}
+
+TensorMap VideoTokenizer::run_video(const std::string& method, const TensorMap& inputs) {
+  const std::vector<int64_t>& levels = code_levels();
+  if (method == "encode") {
+    TensorMap out{{"latent", encode(only_input(inputs, {"sample"})).mode()}};
+    if (!levels.empty()) out["indices"] = indices_of(out["latent"].detach(), levels);
+    return out;
+  }
+  if (method == "decode" && !levels.empty() && inputs.count("indices"))
+    return {{"sample", decode(codes_of(only_input(inputs, {"indices"}), levels,
+                                       parameters().front().scalar_type()))}};
   if (method == "decode")
     return {{"sample", decode(only_input(inputs, {"latent", "sample", "z"}))}};
   if (method == "forward") {

@@ -19,11 +19,13 @@ struct Posterior {
   Tensor
       logvar;  ///< same shape, within [-30, 20]; undefined where the class gives a point (Cosmos)
 
+  bool quantized = false;  ///< mean holds codes of a discrete tokenizer
+
   Tensor mode() const { return mean; }
   /// mean + exp(logvar / 2) noise; the mean where there is no distribution. noise: as mean.
   Tensor sample(const Tensor& noise) const;
   /// KL divergence to N(0, 1), mean over elements: (mean² + exp(logvar) - 1 - logvar) / 2.
-  /// Without a distribution, that of unit variance: mean² / 2.
+  /// Without a distribution, that of unit variance: mean² / 2; of codes, which are bounded, 0.
   Tensor kl() const;
 };
 
@@ -71,6 +73,12 @@ class VideoTokenizer : public Model {
   void require_frames(int64_t frames, const std::string& where) const;
   void require_size(int64_t height, int64_t width, const std::string& where) const;
 
+  /// Levels of each latent channel where latents are codes (fsq_codes.h); none where they are
+  /// continuous.
+  virtual const std::vector<int64_t>& code_levels() const;
+  /// Whether the class is one of images: `run` then takes and gives [B, C, H, W] too.
+  virtual bool is_image_tokenizer() const { return false; }
+
   virtual const LatentStats& latent_stats() const = 0;
   virtual void set_latent_stats(LatentStats stats) = 0;
   /// (z - mean) / std per channel (and per latent frame where the statistics say so; frames beyond
@@ -84,7 +92,8 @@ class VideoTokenizer : public Model {
   void set_tiling(std::optional<Tiling> tiling);
   const std::optional<Tiling>& tiling() const { return tiling_; }
 
-  /// "encode": sample -> latent (the mode). "decode": latent (or sample, or z) -> sample.
+  /// "encode": sample -> latent (the mode), and `indices` of a discrete tokenizer. "decode":
+  /// latent (or sample, or z, or indices) -> sample.
   /// "forward": sample -> sample through the mode. "posterior": sample -> mean, and logvar where
   /// there is one.
   TensorMap run(const std::string& method, const TensorMap& inputs) override;
@@ -107,6 +116,7 @@ class VideoTokenizer : public Model {
  private:
   enum class Direction { kEncode, kDecode };
   Tensor run_chunk(Direction direction, const Tensor& x, std::vector<TimeCache>& caches);
+  TensorMap run_video(const std::string& method, const TensorMap& inputs);
   void check_video(const Tensor& video) const;
   void check_latents(const Tensor& latents) const;
   int64_t latent_frames_per_step(int64_t height, int64_t width) const;

@@ -10,6 +10,8 @@
 #include "modules/registry.h"
 #include "modules/tokenizer/autoencoder_kl_wan.h"
 #include "modules/tokenizer/cosmos_init.h"
+#include "modules/tokenizer/discrete_video.h"
+#include "modules/tokenizer/image_tokenizer.h"
 #include "trainer/data/media_writer.h"
 #include "trainer/data/registry.h"
 #include "trainer/recipes/clip_shape.h"
@@ -80,7 +82,13 @@ void check_model_config(const Json& model, const std::string& where) {
   const std::string name = model.value("_class_name", "");
   if (name == "AutoencoderKLCosmos") return check_fields<modules::CosmosVaeConfig>(model, where);
   if (name == "AutoencoderKLWan") return check_fields<modules::WanVaeConfig>(model, where);
-  fail(where, "._class_name: expected AutoencoderKLCosmos or AutoencoderKLWan, got \"", name, "\"");
+  if (name == "CosmosDiscreteVideoTokenizer")
+    return check_fields<modules::CosmosDiscreteConfig>(model, where);
+  if (name == "CosmosImageTokenizer" || name == "CosmosDiscreteImageTokenizer")
+    return check_fields<modules::ImageTokenizerConfig>(model, where);
+  fail(where, "._class_name: expected AutoencoderKLCosmos, AutoencoderKLWan, ",
+       "CosmosDiscreteVideoTokenizer, CosmosImageTokenizer or CosmosDiscreteImageTokenizer, got \"",
+       name, "\"");
 }
 
 }  // namespace
@@ -288,6 +296,7 @@ void TokenizerRecipe::derive_metrics(Json& row, const std::string& prefix) const
 }
 
 void TokenizerRecipe::before_save() {
+  if (!tokenizer()->code_levels().empty()) return;  // codes have no statistics
   tokenizer()->set_latent_stats(
       estimate_latent_stats(*tokenizer(), *train_data(), config_.statistics_clips));
 }

@@ -1,6 +1,7 @@
 #pragma once
 
-// The "tokenizer" recipe: trains an AutoencoderKLCosmos or AutoencoderKLWan to give clips back.
+// The "tokenizer" recipe: trains a tokenizer of video or images, continuous or discrete, to give
+// clips back.
 //
 //   {"type": "tokenizer", "model": {"_class_name": "AutoencoderKLCosmos", ...}, "data": {...}}
 //
@@ -8,7 +9,7 @@
 //
 // KL is that of the posterior (Wan; its sample, from Philox(seed, kNoise, sample index), is what
 // the decoder gets), or half the mean square of the latents where there is no distribution
-// (Cosmos).
+// (Cosmos), and 0 for codes, whose gradient passes straight through the rounding.
 //
 // Metrics: `mse` of pixels in [0, 1], `psnr` in dB from its mean, and in validation `pca_psnr`, the
 // same for the best linear tokenizer of the same compression, fitted to training clips: what needs
