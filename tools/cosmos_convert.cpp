@@ -1,7 +1,8 @@
 // cosmos-convert: Hugging Face folders in, Hugging Face folders out. Changes dtype and shard size,
 // folds adapters in, turns checkpoints into exports, translates adapters between PEFT and
-// diffusers.
+// diffusers, and whole models between NVIDIA's own files and diffusers' folders.
 
+#define CXXOPTS_VECTOR_DELIMITER '\x1f'  // values of --set hold commas
 #include <cxxopts.hpp>
 #include <filesystem>
 #include <iostream>
@@ -14,6 +15,7 @@
 #include "modules/hub/weight_folder.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "tools/convert_native.h"
 #include "tools/program.h"
 
 namespace {
@@ -21,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace cosmos;
 using namespace cosmos::modules;
+using Lines = std::vector<std::string>;
 
 constexpr const char* kHelp = R"(
 Commands
@@ -29,11 +32,22 @@ Commands
   cast     the same with another --dtype
   merge    the same with --adapter folded into the base (computed in float32, cast last)
   adapter  an adapter as PEFT folder or diffusers LoRA file (--format peft|diffusers)
+  import   NVIDIA's own checkpoint -> a diffusers folder; recognised by its keys, no code in it is
+           ever run. Predict1, 2 and 2.5, Transfer2.5 (base and control branch), Wan's VAE, Cosmos
+           Tokenizer; from .pt, .pth, .jit, .safetensors, a folder of torch.distributed.checkpoint,
+           of sharded safetensors, or of encoder.jit and decoder.jit
+  native   the way back: a component folder, or a pipeline's transformer and controlnet -> a file
+           ending in .pt or .safetensors
 
 --model takes a component folder (config.json + safetensors), a pipeline folder (model_index.json;
 components of classes unknown here are copied as they are), or a checkpoint of a run
 (step-00000100; --ema takes its averages). --adapter takes a PEFT folder, a folder with
 pytorch_lora_weights.safetensors, that file, or a checkpoint with an adapter.
+
+import takes no more memory than one tensor. --pipeline writes model_index.json and the scheduler
+too, with what --vae (native file or folder), --text-encoder and --tokenizer name; Transfer2.5 is
+always a pipeline. --set changes a key of config.json that weights do not tell:
+--set 'rope_scale=[1,3,3]'. Every key that was dropped or made is listed in conversion.txt.
 
 An export carries the base's LICENSE and NOTICE files and a model card. The card holds what --name,
 --base-model and --data say, and never a local path, host or user name.
@@ -42,6 +56,8 @@ Examples
   cosmos-convert cast --model transformer --output transformer-bf16 --dtype bfloat16
   cosmos-convert merge --model Cosmos-Predict2.5-2B --adapter run/checkpoints/step-00001000
       --output merged --base-model nvidia/Cosmos-Predict2.5-2B --data "200 clips of our arm"
+  cosmos-convert import --model model.pt --output Predict2 --pipeline --vae tokenizer/tokenizer.pth
+  cosmos-convert native --model Predict2/transformer --output model.pt
 
 Exit codes: 0 done, 1 bad input (one line on stderr, nothing written), 2 wrong usage.)";
 
@@ -50,7 +66,12 @@ struct Arguments {
   std::optional<torch::Dtype> dtype = std::nullopt;
   int64_t max_shard_bytes = 0;
   bool ema = false, overwrite = false;
+  tools::NativeArguments native = {};
 };
+
+bool is_native(const std::string& command) {
+  return command == "import" || command == "native";
+}
 
 /// "5GB", "500MB", "1GiB", "123456" -> bytes.
 int64_t parse_bytes(const std::string& text) {
@@ -234,14 +255,15 @@ void convert_adapter(const Arguments& arguments) {
 cxxopts::Options make_options() {
   cxxopts::Options options("cosmos-convert",
                            "Converts models and adapters between Hugging Face folders.");
-  options.custom_help("export|cast|merge|adapter --model DIR --output DIR [options]");
+  options.custom_help(
+      "export|cast|merge|adapter|import|native --model PATH --output PATH [options]");
   const auto text = [](const char* otherwise) {
     return cxxopts::value<std::string>()->default_value(otherwise);
   };
   auto add = options.add_options();
-  add("command", "export, cast, merge or adapter", text(""));
-  add("model", "model to read", text(""), "DIR");
-  add("output", "folder to write", text(""), "DIR");
+  add("command", "export, cast, merge, adapter, import or native", text(""));
+  add("model", "model to read", text(""), "PATH");
+  add("output", "folder (native: file) to write", text(""), "PATH");
   add("adapter", "LoRA adapter to merge or translate", text(""), "PATH");
   add("dtype", "float32, bfloat16 or float16; none: as stored", text(""), "TYPE");
   add("max-shard-size", "largest weight file", text("10GB"), "SIZE");
@@ -250,11 +272,48 @@ cxxopts::Options make_options() {
   add("name", "title of the model card", text("Cosmos model"), "TEXT");
   add("base-model", "name of the base model, for the card", text(""), "NAME");
   add("data", "what it was trained on, for the card", text(""), "TEXT");
+  add("pipeline", "import: a pipeline folder around the model");
+  add("vae", "import --pipeline: its VAE, native or diffusers", text(""), "PATH");
+  add("text-encoder", "import --pipeline: folder of its text encoder", text(""), "DIR");
+  add("tokenizer", "import --pipeline: folder of its tokenizer", text(""), "DIR");
+  add("set", "import: KEY=JSON of config.json, several times", cxxopts::value<Lines>(), "KEY=JSON");
   add("overwrite", "replace an export of the same name");
   add("h,help", "this text");
   options.parse_positional({"command"});
   options.positional_help("");
   return options;
+}
+
+Json parse_settings(const Lines& lines) {
+  Json config = Json::object();
+  for (const auto& line : lines) {
+    const std::size_t equals = line.find('=');
+    require(equals != std::string::npos && equals > 0, "--set: expected KEY=JSON, got ", line);
+    config[line.substr(0, equals)] = parse_json(line.substr(equals + 1), "--set " + line);
+  }
+  return config;
+}
+
+tools::NativeArguments parse_native(const cxxopts::ParseResult& parsed, const Arguments& common) {
+  const auto text = [&](const char* key) { return parsed[key].as<std::string>(); };
+  const Lines settings = parsed.count("set") ? parsed["set"].as<Lines>() : Lines();
+  tools::NativeArguments arguments{
+      .model = common.model,
+      .output = common.output,
+      .vae = text("vae"),
+      .text_encoder = text("text-encoder"),
+      .tokenizer = text("tokenizer"),
+      .dtype = common.dtype,
+      .max_shard_bytes = common.max_shard_bytes,
+      .import = {.ema = common.ema, .config = parse_settings(settings)},
+      .pipeline = parsed.count("pipeline") > 0,
+      .overwrite = common.overwrite};
+  for (const char* part : {"vae", "text-encoder", "tokenizer"})
+    require(text(part).empty() || (arguments.pipeline && common.command == "import"), "--", part,
+            " goes with import --pipeline");
+  require(common.command == "import" || (!common.ema && settings.empty() && !common.dtype),
+          "native takes a model as it is: no --ema, --set or --dtype");
+  return arguments;
 }
 
 Arguments parse(const cxxopts::ParseResult& parsed) {
@@ -271,8 +330,9 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
                       .ema = parsed.count("ema") > 0,
                       .overwrite = parsed.count("overwrite") > 0};
   const std::string& command = arguments.command;
-  require(command == "export" || command == "cast" || command == "merge" || command == "adapter",
-          "expected export, cast, merge or adapter, got \"", command, "\"");
+  require(is_native(command) || command == "export" || command == "cast" || command == "merge" ||
+              command == "adapter",
+          "expected export, cast, merge, adapter, import or native, got \"", command, "\"");
   require(parsed.unmatched().empty(), "unexpected argument ",
           parsed.unmatched().empty() ? "" : parsed.unmatched()[0]);
   require(!arguments.model.empty(), "--model is missing");
@@ -289,6 +349,7 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   require_public(arguments.name, "--name");
   require_public(arguments.base_model, "--base-model");
   require_public(arguments.data, "--data");
+  if (is_native(command)) arguments.native = parse_native(parsed, arguments);
   return arguments;
 }
 
@@ -298,7 +359,16 @@ int run(int argc, char** argv) {
   if (parsed.count("help")) return std::cout << options.help() << kHelp << '\n', 0;
   const Arguments arguments = tools::parse_usage([&] { return parse(parsed); });
   register_builtin_models();
-  arguments.command == "adapter" ? convert_adapter(arguments) : convert(arguments);
+  const std::string& command = arguments.command;
+  if (command == "adapter") {
+    convert_adapter(arguments);
+  } else if (command == "import") {
+    tools::import_command(arguments.native);
+  } else if (command == "native") {
+    tools::native_command(arguments.native);
+  } else {
+    convert(arguments);
+  }
   return 0;
 }
 

@@ -128,6 +128,31 @@ TEST_CASE("cosmos-convert translates adapters and back", "[convert]") {
   for (const auto& [name, tensor] : a) CHECK(torch::equal(tensor, b.at(name)));
 }
 
+TEST_CASE("cosmos-convert takes NVIDIA's files in and gives them back", "[convert]") {
+  Fixture f;
+  const auto run = [](const std::string& arguments) {
+    const Answer done = convert(arguments);
+    INFO(done.text);
+    REQUIRE(done.code == 0);
+    return done.text;
+  };
+  const std::string native = f.out("native.pt"), folder = f.out("imported");
+  CHECK(has(run("native --model " + f.base + " --output " + native), "created: net.pos_embedder"));
+  run("import --model " + native + " --output " + folder + " --set 'rope_scale=[2,1,1]'");
+  const WeightFolder before(f.base), after(folder);
+  REQUIRE(before.names() == after.names());
+  for (const auto& name : before.names()) CHECK(torch::equal(after.get(name), before.get(name)));
+  CHECK(has(read_file(folder + "/conversion.txt", 1 << 20), "dropped: net.pos_embedder.seq"));
+  CHECK(has(read_file(folder + "/config.json", 1 << 20), "\"rope_scale\""));
+  // A pipeline, in bfloat16.
+  run("import --model " + native + " --output " + f.out("pipe") + " --pipeline --dtype bfloat16");
+  CHECK(read_pipeline_index(f.out("pipe")).components.at("scheduler").class_name ==
+        "FlowMatchEulerDiscreteScheduler");
+  CHECK(WeightFolder(f.out("pipe") + "/transformer").info("proj_out.weight").dtype ==
+        torch::kBFloat16);
+  run("native --model " + f.out("pipe") + " --output " + f.out("again.safetensors"));
+}
+
 TEST_CASE("cosmos-convert refuses bad input in one line and leaves nothing behind", "[convert]") {
   Fixture f;
   const auto refused = [&](const std::string& arguments, int code, const std::string& part) {
@@ -140,13 +165,20 @@ TEST_CASE("cosmos-convert refuses bad input in one line and leaves nothing behin
   };
   const std::string out = " --output " + f.out("out");
   refused("merge --model " + f.base + out, 2, "needs --adapter");
-  refused("frobnicate", 2, "expected export, cast, merge or adapter");
+  refused("frobnicate", 2, "expected export, cast, merge, adapter, import or native");
   refused("export --model " + f.out("none") + out, 1, "no such folder");
   refused("cast --model " + f.base + out + " --dtype int3", 2, "int3");
   refused("export --model " + f.base + out + " --max-shard-size tiny", 2, "--max-shard-size");
   refused("export --model " + f.base + out + " --data /home/me/clips", 2, "names a local path");
   refused("merge --base-model x --model " + f.base + " --adapter " + f.base + out, 1,
           "no adapter here");
+  refused("native --model " + f.base + " --output " + f.out("out") + " --ema", 2, "native takes");
+  refused("native --model " + f.base + out, 1, "ending in .pt");
+  refused("import --model " + f.base + out + " --vae x", 2, "goes with import --pipeline");
+  refused("import --model " + f.base + out + " --set rope", 2, "expected KEY=JSON");
+  refused("import --model " + f.base + out, 1, "no model known here has these keys");
+  write_file(f.folder / "base" / "bad.pt", std::string("\x80\x02") + "cos\nsystem\n.");
+  refused("import --model " + f.base + "/bad.pt" + out, 1, "a bare pickle");
   write_file(f.folder / "base" / "diffusion_pytorch_model.safetensors", "damaged");
   refused("export --model " + f.base + out, 1, "safetensors");
   int files = 0;

@@ -1,0 +1,31 @@
+#pragma once
+
+// CosmosTransformer3DModel as NVIDIA's repositories write it (GeneralDIT of Predict1, MiniTrainDIT
+// of Predict2 and 2.5).
+
+#include "modules/dit/config.h"
+#include "modules/hub/lazy_tensor.h"
+#include "modules/hub/name_map.h"
+
+namespace cosmos::modules {
+
+enum class DitGeneration { kPredict1, kPredict2 };  ///< 2.5 is spelled as 2 is
+
+/// One block of Predict2's spelling, relative to it; control blocks are spelled alike.
+NameMap dit_block_names();
+
+/// Of the network, without a leading "net.".
+NameMap dit_native_names(DitGeneration generation);
+
+/// Why a key of a native file has no place in the class: "" when it is not known to be superfluous.
+std::string dit_superfluous(const std::string& native);
+
+/// What Predict2's loader wants besides the weights: the rotary embedding's buffers.
+TensorMap dit_native_buffers(const DitConfig& config);
+
+/// The config that `tensors` (Hugging Face names) have the shapes of. RoPE's scales leave no trace
+/// in the weights: they are those of the released model of the same size and inputs. Throws Error
+/// when the shapes are no transformer's; `where` names the file.
+DitConfig dit_config_of(const LazyTensors& tensors, const std::string& where);
+
+}  // namespace cosmos::modules

@@ -1,0 +1,22 @@
+#pragma once
+
+// CosmosControlNetModel as NVIDIA's Transfer2.5 writes it: one file holds the base and, in every
+// key that says "control", the control branch.
+
+#include "modules/dit/config.h"
+#include "modules/hub/lazy_tensor.h"
+#include "modules/hub/name_map.h"
+
+namespace cosmos::modules {
+
+/// Keys of the branch, without a leading "net.".
+NameMap control_native_names();
+
+/// Parts of the base that the class keeps a copy of: its name -> the base's name, both as the
+/// Hugging Face classes spell them (of those, the ones that the base has).
+std::string control_copy_of(const std::string& hf_control);
+
+/// config.json of the branch with these tensors (Hugging Face names), on top of `base`.
+Json control_config_of(const LazyTensors& tensors, const DitConfig& base, const std::string& where);
+
+}  // namespace cosmos::modules

@@ -1,0 +1,210 @@
+// Checkpoints in NVIDIA's spelling: a model goes out and comes back equal in every bit; what does
+// not belong is named.
+
+#include <catch2/catch.hpp>
+
+#include "modules/hub/json_file.h"
+#include "modules/hub/model_weights.h"
+#include "modules/hub/pipeline_folder.h"
+#include "modules/hub/pytorch_file.h"
+#include "modules/hub/registry.h"
+#include "modules/hub/weight_folder.h"
+#include "modules/native/export.h"
+#include "modules/native/import.h"
+#include "modules/native/pipeline.h"
+#include "modules/registry.h"
+#include "test/modules/hub/hostile.h"
+#include "test/modules/tokenizer/tokenizers.h"
+
+using namespace cosmos;
+using namespace cosmos::modules;
+using namespace cosmos::test;
+
+namespace {
+
+bool has(const std::string& text, const std::string& part) {
+  INFO(text << "  lacks  " << part);
+  return text.find(part) != std::string::npos;
+}
+
+Json dit(const Json& changes = Json::object()) {
+  Json config = {{"_class_name", "CosmosTransformer3DModel"},
+                 {"in_channels", 17},
+                 {"out_channels", 16},
+                 {"num_attention_heads", 2},
+                 {"attention_head_dim", 12},
+                 {"num_layers", 2},
+                 {"mlp_ratio", 2.0},
+                 {"text_embed_dim", 8},
+                 {"adaln_lora_dim", 4},
+                 {"extra_pos_embed_type", nullptr},
+                 {"rope_scale", {1.0, 3.0, 3.0}}};
+  config.update(changes);
+  return config;
+}
+
+Json with_class(Json config, const char* name) {
+  config["_class_name"] = name;
+  return config;
+}
+
+// Folder -> native .pt -> folder again, in memory but for the files.
+struct RoundTrip {
+  explicit RoundTrip(const Json& config) : dir((folder / "model").string()) {
+    register_builtin_models();
+    auto model = make_model(config, "test");
+    fill(*model);
+    cast_model(*model, torch::kBFloat16);
+    before = file_tensors(*model);
+    save_model(dir, *model);
+    save_pytorch_file(folder / "native.pt", export_native(dir).tensors);
+  }
+  NativeImport import(const ImportOptions& options = {}) const {
+    return import_native(open_native(folder / "native.pt"), "native.pt", options);
+  }
+  /// Imports `tensors` in place of the file's.
+  std::string refusal(const LazyTensors& tensors) const {
+    return error_of([&] { import_native({.format = "test", .tensors = tensors}, "x.pt"); });
+  }
+  LazyTensors native() const { return read_pytorch_file(folder / "native.pt").tensors; }
+
+  TempFolder folder;
+  std::string dir;
+  TensorMap before;
+};
+
+void check_same(const LazyTensors& after, const TensorMap& before) {
+  REQUIRE(after.size() == before.size());
+  for (const auto& [name, tensor] : before) {
+    INFO(name);
+    REQUIRE(after.count(name) == 1);
+    const Tensor read = after.at(name).read();
+    CHECK(read.scalar_type() == tensor.scalar_type());
+    CHECK(torch::equal(read, tensor));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Transformers keep every bit on the way to NVIDIA's names and back", "[native]") {
+  const std::vector<std::pair<Json, std::string>> cases = {
+      {dit({{"extra_pos_embed_type", "learnable"},
+            {"max_size", {4, 12, 16}},
+            {"rope_scale", {2.0, 1.0, 1.0}}}),
+       "net.blocks.block1.blocks.2.adaLN_modulation.1.weight"},
+      {dit({{"in_channels", 16}, {"rope_scale", {1.0, 4.0, 4.0}}, {"num_layers", 11}}),
+       "net.blocks.10.adaln_modulation_mlp.2.weight"},
+      {dit({{"use_crossattn_projection", true},
+            {"crossattn_proj_in_channels", 20},
+            {"encoder_hidden_states_channels", 8}}),
+       "net.crossattn_proj.0.bias"}};
+  for (const auto& [config, key] : cases) {
+    const RoundTrip trip(config);
+    CHECK(trip.native().count(key) == 1);
+    CHECK(trip.native().count("net.x_embedder.proj.1.weight") == 1);
+    const NativeImport import = trip.import();
+    REQUIRE(import.components.size() == 1);
+    CHECK(import.components[0].name == "transformer");
+    check_same(import.components[0].tensors, trip.before);
+    for (const auto& [name, value] : config.items()) {
+      INFO(name);
+      CHECK(import.components[0].config[name] == value);
+    }
+  }
+}
+
+TEST_CASE("Tokenizers keep every bit on the way to NVIDIA's names and back", "[native]") {
+  const Json image = {{"_class_name", "CosmosImageTokenizer"},
+                      {"channels", 32},
+                      {"channel_multipliers", {1, 2}},
+                      {"num_layers", 1},
+                      {"z_channels", 4},
+                      {"latent_channels", 3}};
+  Json codes = with_class(image, "CosmosDiscreteImageTokenizer");
+  codes["levels"] = {5, 4, 3};
+  Json discrete = with_class(cosmos_config(), "CosmosDiscreteVideoTokenizer");
+  discrete.update({{"levels", {8, 5}}, {"z_channels", 6}, {"resolution", 1024}});
+  discrete["attention_resolutions"] = {256};
+  discrete.erase("latent_channels");  // the number of levels
+  Json continuous = with_class(cosmos_config(), "AutoencoderKLCosmos");
+  continuous.update({{"resolution", 1024}, {"attention_resolutions", {256}}});
+  Json wan = with_class(wan_config(), "AutoencoderKLWan");
+  wan.update({{"latents_mean", {0.0, 0.0}}, {"latents_std", {1.0, 1.0}}});
+  for (const Json& config : {continuous, discrete, image, codes, wan}) {
+    INFO(config.dump());
+    const RoundTrip trip(config);
+    const NativeImport import = trip.import();
+    REQUIRE(import.components.size() == 1);
+    CHECK(import.components[0].name == "vae");
+    check_same(import.components[0].tensors, trip.before);
+    const Json& made = import.components[0].config;
+    for (const auto& [name, value] : config.items())
+      if (!name.starts_with("latents_")) CHECK(made[name] == value);
+  }
+}
+
+TEST_CASE("Wrappers are looked through, the superfluous is dropped with a reason", "[native]") {
+  const RoundTrip trip(dit());
+  LazyTensors tensors;
+  for (const auto& [name, tensor] : trip.native()) {
+    std::string wrapped = name;
+    if (wrapped.rfind("net.blocks.0.", 0) == 0)
+      wrapped.insert(std::string("net.blocks.0.").size(), "_checkpoint_wrapped_module.");
+    tensors["model.module." + wrapped] = tensor;
+    tensors["model.module.net_ema." + name.substr(4)] = {
+        tensor.dtype, tensor.shape, [tensor = tensor] { return tensor.read() * 0; }};
+  }
+  const LazyTensor extra = lazy_tensors({{"x", torch::ones({2})}}).at("x");
+  tensors["model.module.net.accum_iteration"] = extra;
+  tensors["model.module.net.blocks.1.self_attn.attn_op._extra_state"] = extra;
+  tensors["optimizer.state.0"] = extra;
+  const WeightSource source{.format = "test", .tensors = tensors, .others = {{"step", "7"}}};
+  const NativeImport import = import_native(source, "x.pt");
+  check_same(import.components[0].tensors, trip.before);
+  std::map<std::string, std::string> reasons;
+  for (const auto& note : import.dropped) reasons[note.key] = note.reason;
+  CHECK(has(reasons["model.module.net.accum_iteration"], "counter"));
+  CHECK(has(reasons["model.module.net.blocks.1.self_attn.attn_op._extra_state"], "Transformer"));
+  CHECK(has(reasons["optimizer.state.0"], "outside the network"));
+  CHECK(has(reasons["model.module.net_ema.final_layer.linear.weight"], "--ema"));
+  CHECK(has(reasons["step"], "no tensor"));
+  const NativeImport ema = import_native(source, "x.pt", {.ema = true});
+  CHECK(ema.components[0].tensors.at("proj_out.weight").read().abs().sum().item<double>() == 0);
+}
+
+TEST_CASE("Checkpoints that do not fit are refused by key", "[native]") {
+  const RoundTrip trip(dit());
+  const LazyTensor extra = lazy_tensors({{"x", torch::ones({2})}}).at("x");
+  LazyTensors tensors = trip.native();
+  tensors["net.blocks.0.self_attn.surprise.weight"] = extra;
+  CHECK(has(trip.refusal(tensors), "1 keys have no place"));
+  CHECK(has(trip.refusal(tensors), "net.blocks.0.self_attn.surprise.weight"));
+  tensors = trip.native();
+  tensors.erase("net.blocks.1.mlp.layer2.weight");
+  CHECK(has(trip.refusal(tensors), "lacks transformer_blocks.1.ff.net.2.weight"));
+  tensors = trip.native();
+  tensors["net.t_embedding_norm.weight"] = extra;
+  CHECK(has(trip.refusal(tensors), "time_embed.norm.weight: checkpoint has [2], model wants [24]"));
+  tensors = trip.native();
+  tensors["net._orig_mod.t_embedding_norm.weight"] = extra;
+  CHECK(has(trip.refusal(tensors), "are both t_embedding_norm.weight"));
+  CHECK(has(trip.refusal({{"a.weight", extra}}), "no model known here has these keys (first: a"));
+  CHECK(has(error_of([&] { trip.import({.ema = true}); }), "holds no averages"));
+  CHECK(has(error_of([&] { trip.import({.config = {{"rope", 1}}}); }), "rope is not a key"));
+  CHECK(trip.import({.config = {{"rope_scale", {1, 2, 2}}}})
+            .components[0]
+            .config["rope_scale"]
+            .dump() == "[1,2,2]");
+}
+
+TEST_CASE("Pipelines and schedulers follow from the transformer", "[native]") {
+  const auto kind = [](const Json& config) {
+    return pipeline_of({.family = "test", .components = {{"transformer", dit(config), {}}}});
+  };
+  CHECK(kind(Json::object()).class_name == "Cosmos2VideoToWorldPipeline");
+  CHECK(kind({{"in_channels", 16}}).class_name == "Cosmos2TextToImagePipeline");
+  CHECK(kind({{"use_crossattn_projection", true}, {"encoder_hidden_states_channels", 8}})
+            .scheduler["_class_name"] == "UniPCMultistepScheduler");
+  CHECK(kind({{"extra_pos_embed_type", "learnable"}}).scheduler["sigma_data"] == 0.5);
+  CHECK(has(error_of([] { pipeline_of({.family = "Wan VAE"}); }), "makes no pipeline"));
+}
