@@ -47,33 +47,32 @@ struct PickleText {
 
 struct ZipEntry {
   std::string name, data;
-  uint16_t method = 0;           ///< 0 stored, 8 deflated
-  int64_t claimed_size = -1;     ///< unpacked size in both headers; -1: the true one
-  int64_t claimed_header = -1;   ///< where the directory places it; -1: where it is
-  std::string local_name = "";   ///< in its own header; "": the same
+  uint16_t method = 0;          ///< 0 stored, 8 deflated
+  int64_t claimed_size = -1;    ///< unpacked size in both headers; -1: the true one
+  int64_t claimed_header = -1;  ///< where the directory places it; -1: where it is
+  std::string local_name = "";  ///< in its own header; "": the same
 };
 
 /// A zip archive of 32-bit fields, no check sums.
 inline std::string zip_file(const std::vector<ZipEntry>& entries) {
   std::string file, directory;
   for (const auto& entry : entries) {
-    const uint64_t header = entry.claimed_header < 0 ? file.size()
-                                                     : static_cast<uint64_t>(entry.claimed_header);
-    const uint64_t size = entry.claimed_size < 0 ? entry.data.size()
-                                                 : static_cast<uint64_t>(entry.claimed_size);
+    const uint64_t header =
+        entry.claimed_header < 0 ? file.size() : static_cast<uint64_t>(entry.claimed_header);
+    const uint64_t size =
+        entry.claimed_size < 0 ? entry.data.size() : static_cast<uint64_t>(entry.claimed_size);
     const std::string local = entry.local_name.empty() ? entry.name : entry.local_name;
     const auto fields = [&](const std::string& name) {
       return little(entry.method, 2) + little(0, 8) + little(entry.data.size(), 4) +
              little(size, 4) + little(name.size(), 2) + little(0, 2);
     };
     file += "PK\x03\x04" + little(20, 2) + little(0, 2) + fields(local) + local + entry.data;
-    directory += "PK\x01\x02" + little(20, 2) + little(20, 2) + little(0, 2) +
-                 fields(entry.name) + little(0, 10) + little(header, 4) + entry.name;
+    directory += "PK\x01\x02" + little(20, 2) + little(20, 2) + little(0, 2) + fields(entry.name) +
+                 little(0, 10) + little(header, 4) + entry.name;
   }
   const uint64_t begin = file.size();
   return file + directory + "PK\x05\x06" + little(0, 4) + little(entries.size(), 2) +
-         little(entries.size(), 2) + little(directory.size(), 4) + little(begin, 4) +
-         little(0, 2);
+         little(entries.size(), 2) + little(directory.size(), 4) + little(begin, 4) + little(0, 2);
 }
 
 /// What torch.save writes around a pickle and its storages.

@@ -89,8 +89,7 @@ struct Fixture {
     put(folder / ".metadata", metadata_of(shares, length_error));
   }
   std::string refusal() {
-    const std::string error =
-        error_of([&] { open_weights(folder.path()).tensors.at("w").read(); });
+    const std::string error = error_of([&] { open_weights(folder.path()).tensors.at("w").read(); });
     CHECK(error.find('\n') == std::string::npos);
     return error;
   }
@@ -144,8 +143,8 @@ TEST_CASE("A chunk that is not what the metadata say is refused", "[hub][dcp]") 
 TEST_CASE("Sharded safetensors of distributed checkpoints are put together", "[hub][dcp]") {
   TempFolder folder;
   const auto info = [](int64_t row) {
-    return Metadata{{"DCP_SHARDING_INFO",
-                     "{\"w\": {\"saved_offsets\": [" + std::to_string(row) + ", 0]}}"}};
+    return Metadata{
+        {"DCP_SHARDING_INFO", "{\"w\": {\"saved_offsets\": [" + std::to_string(row) + ", 0]}}"}};
   };
   const Tensor whole = torch::randn({5, 3});
   save_safetensors(folder / "shard-00001-model-00001-of-00001.safetensors",

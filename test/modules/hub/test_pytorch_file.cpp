@@ -69,15 +69,18 @@ TEST_CASE("What is written as torch.save does is read back bit for bit", "[hub][
   }
 }
 
-TEST_CASE("Containers become dotted names, views stay views, the rest is listed",
-          "[hub][pickle]") {
+TEST_CASE("Containers become dotted names, views stay views, the rest is listed", "[hub][pickle]") {
   Fixture f;
   PickleText p;
   p.raw("}(").string("model").raw("}(").string("w").tensor("0", 6, {2, 3}, {3, 1});
   p.string("column").tensor("0", 6, {2}, {3}, 1).raw("u");
   p.string("list").raw("](").tensor("0", 6, {1}, {1}, 5).raw("e");
   p.string("iteration").integer(-7).string("state").global("_io", "BytesIO").raw(")\x81(");
-  p.raw("C\x02" "abK").raw(kZero).raw("Ntbu");
+  p.raw(
+       "C\x02"
+       "abK")
+      .raw(kZero)
+      .raw("Ntbu");
   const WeightSource source = f.read(torch_file(p.stop(), {kSix}));
   CHECK(source.format == "PyTorch file");
   CHECK(torch::equal(source.tensors.at("model.w").read(), torch::arange(6.0f).reshape({2, 3})));
@@ -112,8 +115,7 @@ TEST_CASE("TorchScript archives give their parameters, and their code stays unre
   const WeightSource source = open_weights(f.path);
   CHECK(source.format == "TorchScript archive");
   CHECK(source.tensors.size() == 2);
-  CHECK(torch::equal(source.tensors.at("layer.weight").read(),
-                     inner.attr("weight").toTensor()));
+  CHECK(torch::equal(source.tensors.at("layer.weight").read(), inner.attr("weight").toTensor()));
   CHECK(torch::equal(source.tensors.at("mean").read(), outer.attr("mean").toTensor()));
 }
 
@@ -165,16 +167,22 @@ TEST_CASE("A pickle that would run code is refused by name", "[hub][pickle]") {
   PickleText size;
   size.global("torch", "FloatStorage").raw(")R");
   CHECK(has(f.refusal(torch_file(size.stop())), "the pickle calls the class torch.FloatStorage"));
-  CHECK(has(f.refusal("\x80\x02" "cposix\nsystem\n.      "), "a bare pickle"));
+  CHECK(has(f.refusal("\x80\x02"
+                      "cposix\nsystem\n.      "),
+            "a bare pickle"));
 }
 
 TEST_CASE("Containers that contain themselves and towers of them are refused", "[hub][pickle]") {
   Fixture f;
-  CHECK(has(f.refusal(torch_file(PickleText().raw("]q").raw(kZero).raw("h").raw(
-                kZero + "a").stop())),
-            "contains itself"));
-  CHECK(has(f.refusal(torch_file(PickleText().raw("}q").raw(kZero).string("k").raw(
-                std::string("h") + kZero + "s").stop())),
+  CHECK(
+      has(f.refusal(torch_file(PickleText().raw("]q").raw(kZero).raw("h").raw(kZero + "a").stop())),
+          "contains itself"));
+  CHECK(has(f.refusal(torch_file(PickleText()
+                                     .raw("}q")
+                                     .raw(kZero)
+                                     .string("k")
+                                     .raw(std::string("h") + kZero + "s")
+                                     .stop())),
             "contains itself"));
   PickleText tower;
   for (int i = 0; i < 200; ++i) tower.raw("]");
@@ -194,8 +202,7 @@ TEST_CASE("Containers that contain themselves and towers of them are refused", "
   PickleText copies;
   copies.raw("(").global("_codecs", "encode").raw("q").raw(kZero);
   copies.string(std::string(1 << 20, 'x')).string("latin1").raw("\x86q\x01").raw("R");
-  for (int i = 0; i < 100; ++i)
-    copies.raw("h").raw(kZero).raw("h\x01").raw("R");
+  for (int i = 0; i < 100; ++i) copies.raw("h").raw(kZero).raw("h\x01").raw("R");
   CHECK(has(f.refusal(torch_file(copies.raw("t").stop())), "copies itself"));
 }
 
@@ -242,8 +249,8 @@ TEST_CASE("Zip archives that lie are refused", "[hub][pickle]") {
   over.local_name = "";
   CHECK(has(storage(over), "says otherwise"));
   const std::string inner = torch_file(pickle);
-  CHECK(has(f.refusal(zip_file({{"archive/data.pkl", pickle + inner},
-                                {"archive/data.pkl", "", 0, -1, 0}})),
+  CHECK(has(f.refusal(zip_file(
+                {{"archive/data.pkl", pickle + inner}, {"archive/data.pkl", "", 0, -1, 0}})),
             "appears twice"));
   CHECK(has(f.refusal(zip_file({{"archive/data.pkl", pickle}, {"b/data.pkl", pickle}})),
             "several data.pkl"));
@@ -266,8 +273,8 @@ TEST_CASE("Overlapping zip entries are refused", "[hub][pickle]") {
                              little(0, 8) + little(4, 4) + little(4, 4) + little(1, 2) +
                              little(0, 2) + "b" + "data";
   const uint64_t at = 30 + std::string("archive/data.pkl").size();
-  const std::string file = zip_file({{"archive/data.pkl", inside},
-                                     {"b", "data", 0, -1, static_cast<int64_t>(at)}});
+  const std::string file =
+      zip_file({{"archive/data.pkl", inside}, {"b", "data", 0, -1, static_cast<int64_t>(at)}});
   CHECK(has(f.refusal(file), "b overlaps archive/data.pkl"));
 }
 
