@@ -15,6 +15,7 @@
 #include "modules/hub/weight_folder.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "tools/convert_embed.h"
 #include "tools/convert_native.h"
 #include "tools/program.h"
 
@@ -31,6 +32,7 @@ Commands
            weights are checked strictly against their class on the way
   cast     the same with another --dtype
   merge    the same with --adapter folded into the base (computed in float32, cast last)
+  embed    captions -> text embeddings (cosmos-convert embed --help)
   adapter  an adapter as PEFT folder or diffusers LoRA file (--format peft|diffusers)
   import   NVIDIA's own checkpoint -> a diffusers folder; recognised by its keys, no code in it is
            ever run. Predict1, 2 and 2.5, Transfer2.5 (base and control branch), Wan's VAE, Cosmos
@@ -354,6 +356,7 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
 }
 
 int run(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "embed") return tools::run_embed(argc - 1, argv + 1);
   cxxopts::Options options = make_options();
   const auto parsed = options.parse(argc, argv);
   if (parsed.count("help")) return std::cout << options.help() << kHelp << '\n', 0;

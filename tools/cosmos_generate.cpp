@@ -15,6 +15,7 @@
 #include "modules/registry.h"
 #include "ops/core/version.h"
 #include "tools/program.h"
+#include "tools/prompt_embeds.h"
 #include "trainer/checkpoint/crc32c.h"
 #include "trainer/data/media_writer.h"
 #include "trainer/data/video_reader.h"
@@ -62,7 +63,8 @@ cxxopts::Options make_options() {
     ("compat", "nvidia or diffusers, where the two differ", text()->default_value("diffusers"))
     ("inputs", "safetensors: prompt_embeds, negative_prompt_embeds, latents (noise), video", text())
     ("output-tensors", "safetensors to write: latents, frames", text())
-    ("prompt", "text; needs a text encoder, which this version lacks: use --inputs", text())
+    ("prompt", "text; needs the pipeline's text_encoder/ and tokenizer/", text())
+    ("negative-prompt", "text that guidance leads away from (default: no text)", text())
     ("dtype", "float32 or bfloat16", text()->default_value("float32"))
     ("h,help", "this text");
   // clang-format on
@@ -191,6 +193,8 @@ void write_outputs(const cxxopts::ParseResult& args, const WorldRequest& request
               {"fps", args["fps"].as<double>()},
               {"dtype", args["dtype"].as<std::string>()},
               {"text", request.prompt_embeds.defined() ? "embeddings" : "none"},
+              {"prompt", text_of(args, "prompt")},
+              {"negative_prompt", text_of(args, "negative-prompt")},
               {"guardrail", "none"},
               {"scheduler", scheduler},
               {"crc32c", checksums(args)},
@@ -214,9 +218,6 @@ WorldRequest make_request(const cxxopts::ParseResult& args) {
   require(compat == "nvidia" || compat == "diffusers",
           "--compat: expected nvidia or diffusers, got ", compat);
   require(!args.count("image") || !args.count("video"), "--image and --video exclude each other");
-  require(!args.count("prompt"),
-          "--prompt: this version has no text encoder; hand its embeddings over with --inputs ",
-          "(prompt_embeds, negative_prompt_embeds)");
   require(args["fps"].as<double>() > 0, "--fps: expected a positive number");
   WorldRequest request;
   request.condition_frames = args.count("condition-frames") ? args["condition-frames"].as<int64_t>()
@@ -243,6 +244,8 @@ int run(int argc, char** argv) {
   register_builtin_models();
   Console console(std::cerr, ::isatty(STDERR_FILENO) != 0);
   WorldRequest request = make_request(args);
+  if (const std::string note = tools::encode_prompts(args, request); !note.empty())
+    console.line(note);
   WorldPipeline pipeline = load(args);
 
   Footage footage;
