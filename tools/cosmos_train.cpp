@@ -79,8 +79,7 @@ Restarts restarts_of(const Config& config, int most, std::vector<std::string> ar
   argv.push_back("--resume=auto");
   return {.most = most,
           .progress = [dir = config.run.dir]() -> int64_t {
-            const auto steps =
-                CheckpointStore(std::filesystem::path(dir) / "checkpoints", 0).steps();
+            const auto steps = CheckpointStore(std::filesystem::path(dir) / "checkpoints").steps();
             return steps.empty() ? 0 : steps.back();
           },
           .argv = std::move(argv)};

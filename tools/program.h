@@ -4,8 +4,11 @@
 
 #include <c10/util/Exception.h>
 #include <cxxopts.hpp>
+#include <functional>
 #include <iostream>
 #include <malloc.h>
+#include <string>
+#include <unistd.h>
 
 #include "ops/core/error.h"
 
@@ -34,6 +37,14 @@ inline void keep_freed_memory() {
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, -1);
   mallopt(M_TOP_PAD, 64 << 20);
+}
+
+/// Prints a line from any thread, whatever the others are stuck in.
+inline std::function<void(const std::string&)> last_words(const std::string& name) {
+  return [name](const std::string& text) {
+    const std::string line = name + ": " + text + "\n";
+    (void)!::write(STDERR_FILENO, line.data(), line.size());
+  };
 }
 
 /// Exit code of `run(argc, argv)`; 1 after an error, 2 after wrong usage.

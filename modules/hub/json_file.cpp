@@ -98,16 +98,17 @@ Json read_json(const std::filesystem::path& path, const JsonOptions& options) {
   return parse_json(read_file(path, options.max_bytes), path.string(), options);
 }
 
-void write_json(const std::filesystem::path& path, const Json& json) {
-  require(!has_non_finite(json), path.string(),
-          ": holds NaN or infinity, which JSON cannot express");
-  std::string text;
+std::string json_text(const Json& json, const std::string& where) {
+  require(!has_non_finite(json), where, ": holds NaN or infinity, which JSON cannot express");
   try {
-    text = json.dump(2);
+    return json.dump(2) + "\n";
   } catch (const Json::exception& error) {
-    fail(path.string(), ": cannot be written as JSON: ", printable(error.what()));
+    fail(where, ": cannot be written as JSON: ", printable(error.what()));
   }
-  write_file(path, text + "\n");
+}
+
+void write_json(const std::filesystem::path& path, const Json& json) {
+  write_file(path, json_text(json, path.string()));
 }
 
 }  // namespace cosmos::modules

@@ -28,8 +28,11 @@ Json parse_json(std::string_view text, const std::string& where, const JsonOptio
 /// Throws Error when the file is missing, too large or not JSON.
 Json read_json(const std::filesystem::path& path, const JsonOptions& options = {});
 
-/// Writes with two spaces of indentation, sorted keys and a final newline, as save_pretrained does.
-/// Atomic. NaN and infinity are refused: JSON has neither.
+/// Two spaces of indentation, sorted keys and a final newline, as save_pretrained writes it. NaN
+/// and infinity are refused: JSON has neither. `where` names the file.
+std::string json_text(const Json& json, const std::string& where);
+
+/// Writes json_text(), atomically.
 void write_json(const std::filesystem::path& path, const Json& json);
 
 }  // namespace cosmos::modules

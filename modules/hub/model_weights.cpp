@@ -148,17 +148,24 @@ TensorMap file_tensors(const Model& model, std::optional<torch::Dtype> dtype) {
   return tensors;
 }
 
-void save_model(const std::filesystem::path& dir, const Model& model, const SaveOptions& options) {
+Json saved_config(const Model& model, std::optional<torch::Dtype> dtype) {
   Json config = model.config_json();
   config.erase("_name_or_path");
-  const bool transformers = config.contains("architectures");
-  if (!transformers) config["_class_name"] = model.class_name();
-  if (options.dtype)
+  if (!config.contains("architectures")) config["_class_name"] = model.class_name();
+  if (dtype)
     for (const char* key : {"dtype", "torch_dtype"})
-      if (config.contains(key)) config[key] = dtype_name(*options.dtype);
-  save_weights(dir, transformers ? kTransformersWeights : kDiffusersWeights,
-               model.to_file(file_tensors(model, options.dtype)), options.max_shard_bytes);
-  write_json(dir / "config.json", config);
+      if (config.contains(key)) config[key] = dtype_name(*dtype);
+  return config;
+}
+
+std::string weights_base_name(const Model& model) {
+  return model.config_json().contains("architectures") ? kTransformersWeights : kDiffusersWeights;
+}
+
+void save_model(const std::filesystem::path& dir, const Model& model, const SaveOptions& options) {
+  save_weights(dir, weights_base_name(model), model.to_file(file_tensors(model, options.dtype)),
+               options.max_shard_bytes);
+  write_json(dir / "config.json", saved_config(model, options.dtype));
 }
 
 }  // namespace cosmos::modules

@@ -51,6 +51,10 @@ struct SaveOptions {
 /// The base weights by file key, as save_model writes them.
 TensorMap file_tensors(const Model& model, std::optional<torch::Dtype> dtype = std::nullopt);
 
+/// config.json as save_model writes it, and the base name of the weights beside it.
+Json saved_config(const Model& model, std::optional<torch::Dtype> dtype = std::nullopt);
+std::string weights_base_name(const Model& model);
+
 /// Writes config.json and weights as save_pretrained does, key for key: diffusers' file names for a
 /// config with `_class_name`, transformers' otherwise. `_name_or_path` is dropped, it names a
 /// machine's folder. The config comes last, so that a folder with one is complete. An attached

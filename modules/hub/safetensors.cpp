@@ -1,23 +1,15 @@
 #include "modules/hub/safetensors.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
 #include "modules/core/fields.h"
 #include "modules/hub/atomic_file.h"
-#include "modules/hub/json_file.h"
 #include "modules/hub/mapped_file.h"
+#include "modules/hub/safetensors_format.h"
 
 namespace cosmos::modules {
-namespace {
-
-static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
-
-constexpr uint64_t kLengthBytes = 8;
-constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
-
-}  // namespace
+namespace {}  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
   const auto [bytes, size] = map_file(path, kLengthBytes, "safetensors");
@@ -74,41 +66,19 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
 
 void save_safetensors(const std::filesystem::path& path, const LazyTensors& tensors,
                       Metadata metadata) {
-  metadata.emplace("format", "pt");
-  // Widest elements first keeps every tensor aligned; the reference writer orders the same way.
-  std::vector<std::pair<std::string, LazyTensor>> order(tensors.begin(), tensors.end());
-  require(tensors.count("__metadata__") == 0, path.string(),
-          ": __metadata__ cannot be a tensor's name");
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-    return c10::elementSize(a.second.dtype) > c10::elementSize(b.second.dtype);
-  });
-
-  std::string header;
-  uint64_t position = 0;
-  try {
-    header = "{\"__metadata__\":" + Json(metadata).dump();
-    for (const auto& [name, tensor] : order) {
-      const uint64_t end = position + static_cast<uint64_t>(tensor.bytes());
-      const Json info = {{"dtype", safetensors_dtype(tensor.dtype)},
-                         {"shape", tensor.shape},
-                         {"data_offsets", {position, end}}};
-      header += "," + Json(name).dump() + ":" + info.dump();
-      position = end;
-    }
-  } catch (const Json::exception& error) {
-    fail(path.string(), ": a name or metadata is not UTF-8: ", printable(error.what()));
-  }
-  header += "}";
-  header.append((8 - header.size() % 8) % 8, ' ');
-  require(header.size() <= kMaxHeaderBytes, path.string(), ": header of ", header.size(),
-          " bytes is larger than loaders accept; write fewer tensors a file");
+  std::map<std::string, TensorInfo> infos;
+  for (const auto& [name, tensor] : tensors) infos[name] = tensor_info(tensor);
+  const SafetensorsLayout layout = lay_out_safetensors(infos, std::move(metadata), path.string());
+  std::vector<std::pair<uint64_t, std::string>> order;
+  for (const auto& [name, info] : layout.infos)
+    if (info.begin < info.end) order.emplace_back(info.begin, name);
+  std::sort(order.begin(), order.end());
 
   AtomicFile file(path);
-  const uint64_t header_bytes = header.size();
-  file.reserve(kLengthBytes + header_bytes + position);
-  file.write(&header_bytes, kLengthBytes);
-  file.write(header);
-  for (const auto& [name, tensor] : order) {
+  file.reserve(layout.bytes);
+  file.write(layout.head);
+  for (const auto& [begin, name] : order) {
+    const LazyTensor& tensor = tensors.at(name);
     const Tensor plain = tensor.read().detach().to(torch::kCPU).contiguous();  // one at a time
     require(plain.sizes() == tensor.shape && plain.scalar_type() == tensor.dtype, path.string(),
             ": ", printable(name), ": was read as another shape or dtype than announced");

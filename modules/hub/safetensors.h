@@ -63,6 +63,22 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
 void save_safetensors(const std::filesystem::path& path, const LazyTensors& tensors,
                       Metadata metadata = {});
 
+/// A file before there are tensors: its first bytes, and where each tensor's go.
+struct SafetensorsLayout {
+  std::string head;                         ///< length and header
+  std::map<std::string, TensorInfo> infos;  ///< begin and end counted from the end of the head
+  uint64_t bytes = 0;                       ///< of the whole file
+};
+
+/// The layout of the file that save_safetensors writes of tensors with these dtypes and shapes
+/// (begin and end of `infos` are not looked at). `where` names the file.
+SafetensorsLayout lay_out_safetensors(const std::map<std::string, TensorInfo>& infos,
+                                      Metadata metadata, const std::string& where);
+
+/// Dtype and shape of a tensor that is not in a file yet.
+TensorInfo tensor_info(const Tensor& tensor);
+TensorInfo tensor_info(const LazyTensor& tensor);
+
 /// Parses and checks the JSON header of a file whose tensors take `data_bytes`; `where` names the
 /// file.
 void parse_safetensors_header(std::string_view header, uint64_t data_bytes,

@@ -104,19 +104,10 @@ TensorMap WeightFolder::tensors() const {
 
 namespace {
 
-// Fills a shard until the next tensor would overflow it; a larger tensor gets a shard of its own.
-std::vector<LazyTensors> split(const LazyTensors& tensors, int64_t max_shard_bytes) {
-  std::vector<LazyTensors> shards(1);
-  int64_t size = 0;
-  for (const auto& [name, tensor] : tensors) {
-    if (size > 0 && size + tensor.bytes() > max_shard_bytes) {
-      shards.emplace_back();
-      size = 0;
-    }
-    shards.back()[name] = tensor;
-    size += tensor.bytes();
-  }
-  return shards;
+int64_t bytes_of(const TensorInfo& info) {
+  auto bytes = static_cast<int64_t>(c10::elementSize(info.dtype));
+  for (const int64_t size : info.shape) bytes *= size;
+  return bytes;
 }
 
 std::string shard_name(const std::string& base, std::size_t index, std::size_t count) {
@@ -149,6 +140,36 @@ void remove_stale(const fs::path& dir, const std::string& base,
 
 }  // namespace
 
+// A file is filled until the next tensor would overflow it; a larger tensor gets one of its own.
+std::vector<WeightFile> place_weights(const std::string& base_name,
+                                      const std::map<std::string, TensorInfo>& infos,
+                                      int64_t max_shard_bytes) {
+  std::vector<WeightFile> files(1);
+  int64_t size = 0;
+  for (const auto& [name, info] : infos) {
+    if (size > 0 && size + bytes_of(info) > max_shard_bytes) {
+      files.emplace_back();
+      size = 0;
+    }
+    files.back().infos[name] = info;
+    size += bytes_of(info);
+  }
+  for (std::size_t i = 0; i < files.size(); ++i)
+    files[i].name = shard_name(base_name, i, files.size());
+  return files;
+}
+
+Json weight_index(const std::vector<WeightFile>& files) {
+  Json weight_map = Json::object();
+  int64_t total = 0;
+  for (const WeightFile& file : files)
+    for (const auto& [name, info] : file.infos) {
+      weight_map[name] = file.name;
+      total += bytes_of(info);
+    }
+  return {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
+}
+
 void save_weights(const fs::path& dir, const std::string& base_name, const TensorMap& tensors,
                   int64_t max_shard_bytes, const Metadata& metadata) {
   save_weights(dir, base_name, lazy_tensors(tensors), max_shard_bytes, metadata);
@@ -158,22 +179,19 @@ void save_weights(const fs::path& dir, const std::string& base_name, const LazyT
                   int64_t max_shard_bytes, const Metadata& metadata) {
   require(max_shard_bytes > 0, dir.string(), ": max_shard_bytes must be positive, got ",
           max_shard_bytes);
-  const std::vector<LazyTensors> shards = split(tensors, max_shard_bytes);
+  std::map<std::string, TensorInfo> infos;
+  for (const auto& [name, tensor] : tensors) infos[name] = tensor_info(tensor);
+  const std::vector<WeightFile> files = place_weights(base_name, infos, max_shard_bytes);
   std::set<std::string> written;
-  Json weight_map = Json::object();
-  int64_t total = 0;
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    const std::string file = shard_name(base_name, i, shards.size());
-    save_safetensors(dir / file, shards[i], metadata);
-    written.insert(file);
-    for (const auto& [name, tensor] : shards[i]) {
-      weight_map[name] = file;
-      total += tensor.bytes();
-    }
+  for (const WeightFile& file : files) {
+    LazyTensors content;
+    for (const auto& [name, info] : file.infos) content[name] = tensors.at(name);
+    save_safetensors(dir / file.name, content, metadata);
+    written.insert(file.name);
   }
-  if (shards.size() > 1) {
+  if (files.size() > 1) {
     const std::string index = base_name + ".safetensors.index.json";
-    write_json(dir / index, {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}});
+    write_json(dir / index, weight_index(files));
     written.insert(index);
   }
   remove_stale(dir, base_name, written);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "modules/hub/json_file.h"
 #include "modules/hub/safetensors.h"
 
 namespace cosmos::modules {
@@ -45,6 +46,19 @@ class WeightFolder {
   std::vector<SafetensorsFile> files_;
   std::map<std::string, std::size_t> owner_;  ///< tensor name -> position in files_
 };
+
+/// One file of a folder of weights, before it is written.
+struct WeightFile {
+  std::string name;
+  std::map<std::string, TensorInfo> infos;
+};
+
+/// The files over which save_weights spreads tensors of these dtypes and shapes.
+std::vector<WeightFile> place_weights(const std::string& base_name,
+                                      const std::map<std::string, TensorInfo>& infos,
+                                      int64_t max_shard_bytes = 10'000'000'000);
+/// BASE.safetensors.index.json of several files.
+Json weight_index(const std::vector<WeightFile>& files);
 
 /// Writes `tensors` into `dir` as save_pretrained does: BASE.safetensors, or, beyond
 /// `max_shard_bytes`, BASE-00001-of-00003.safetensors ... with BASE.safetensors.index.json. Files

@@ -8,8 +8,10 @@
 //                   as JSON under lora_adapter_metadata in the header
 
 #include <filesystem>
+#include <map>
 #include <string>
 
+#include "modules/hub/safetensors.h"
 #include "modules/lora/lora.h"
 
 namespace cosmos::modules {
@@ -18,6 +20,19 @@ struct AdapterFileOptions {
   std::string base_model;                 ///< name of the base on a hub, "" for none; never a path
   std::string component = "transformer";  ///< the pipeline's component (diffusers file only)
 };
+
+/// A file before it is written: tensors of a .safetensors file, or text.
+struct FileContent {
+  TensorMap tensors = {};
+  Metadata metadata = {};
+  std::string text = {};
+};
+
+/// What the two functions below write, by file name. The tensors are the adapter's own parameters.
+std::map<std::string, FileContent> peft_adapter_files(const Model& model,
+                                                      const AdapterFileOptions& options = {});
+std::map<std::string, FileContent> diffusers_lora_files(const Model& model,
+                                                        const AdapterFileOptions& options = {});
 
 /// Writes the attached adapters; throws Error when they have no effect (require_effect).
 void save_peft_adapter(const std::filesystem::path& dir, const Model& model,

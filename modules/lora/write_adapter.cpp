@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
-#include "modules/hub/safetensors.h"
 #include "modules/lora/adapter_file.h"
 #include "modules/lora/files.h"
 
@@ -48,25 +48,46 @@ Json config_for(const Model& model, const AdapterFileOptions& options) {
   return json;
 }
 
+void write_files(const std::filesystem::path& dir,
+                 const std::map<std::string, FileContent>& files) {
+  for (const auto& [name, content] : files) {
+    if (content.tensors.empty())
+      write_file(dir / name, content.text);
+    else
+      save_safetensors(dir / name, content.tensors, content.metadata);
+  }
+}
+
 }  // namespace
+
+std::map<std::string, FileContent> peft_adapter_files(const Model& model,
+                                                      const AdapterFileOptions& options) {
+  return {{"adapter_model.safetensors",
+           {.tensors = adapter_tensors(lora_layers(model), "base_model.model.")}},
+          {"adapter_config.json",
+           {.text = json_text(config_for(model, options), "adapter_config.json")}}};
+}
+
+std::map<std::string, FileContent> diffusers_lora_files(const Model& model,
+                                                        const AdapterFileOptions& options) {
+  Json config = Json::object();
+  const Json plain = config_for(model, options);
+  for (const auto& [key, value] : plain.items()) config[options.component + "." + key] = value;
+  return {{"pytorch_lora_weights.safetensors",
+           {.tensors = adapter_tensors(lora_layers(model), options.component + "."),
+            .metadata = {{"lora_adapter_metadata", config.dump(2)}}}}};
+}
 
 void save_peft_adapter(const std::filesystem::path& dir, const Model& model,
                        const AdapterFileOptions& options) {
   require_effect(model);
-  save_safetensors(dir / "adapter_model.safetensors",
-                   adapter_tensors(lora_layers(model), "base_model.model."));
-  write_json(dir / "adapter_config.json", config_for(model, options));
+  write_files(dir, peft_adapter_files(model, options));
 }
 
 void save_diffusers_lora(const std::filesystem::path& dir, const Model& model,
                          const AdapterFileOptions& options) {
   require_effect(model);
-  Json config = Json::object();
-  const Json plain = config_for(model, options);
-  for (const auto& [key, value] : plain.items()) config[options.component + "." + key] = value;
-  save_safetensors(dir / "pytorch_lora_weights.safetensors",
-                   adapter_tensors(lora_layers(model), options.component + "."),
-                   {{"lora_adapter_metadata", config.dump(2)}});
+  write_files(dir, diffusers_lora_files(model, options));
 }
 
 }  // namespace cosmos::modules

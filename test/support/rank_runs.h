@@ -78,13 +78,15 @@ class Runs {
   }
   std::filesystem::path dir(const std::string& name) const { return folder_ / name; }
 
-  static Outcome read(const std::filesystem::path& dir) {
+  static Outcome read(const std::filesystem::path& dir, int step = 6) {
     Outcome outcome;
     for (const Json& row : metrics_of(dir)) {
       outcome.losses.push_back(row.at("loss"));
       outcome.norms.push_back(row.at("grad_norm"));
     }
-    const std::filesystem::path last = dir / "checkpoints" / "step-00000006";
+    const std::string digits = std::to_string(step);
+    const auto last =
+        dir / "checkpoints" / ("step-" + std::string(8 - digits.size(), '0') + digits);
     if (std::filesystem::exists(last / "model")) {
       outcome.weights = modules::WeightFolder(last / "model").tensors();
       outcome.averages = modules::WeightFolder(last / "ema").tensors();

@@ -4,12 +4,16 @@
 // COSMOS_TEST_KILL="RANK STEPS FILE" kills a rank by SIGKILL after so many steps of its own, once:
 // it leaves FILE, and lives on where FILE is. COSMOS_TEST_RESTARTS=N: --max-restarts.
 // COSMOS_TEST_DELAY=SEED: every operation between ranks is late, its results NaN until waited for.
+// COSMOS_TEST_LOSS="RANK STEP FACTOR" multiplies one rank's loss of one step (0 is the first), nan
+// included. COSMOS_TEST_HANG="RANK STEP stop|sleep": SIGSTOP, or a sleep of a minute, in that loss.
 
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <sstream>
+#include <thread>
 
 #include "modules/registry.h"
 #include "test/support/delayed_group.h"
@@ -42,12 +46,51 @@ std::function<bool()> killer(int64_t rank) {
   };
 }
 
+/// The recipe, with a fault in one rank's loss of one step.
+class FaultyRecipe : public Recipe {
+ public:
+  FaultyRecipe(std::shared_ptr<Recipe> inner, int64_t rank) : inner_(std::move(inner)) {
+    int64_t victim = -1;
+    if (const char* text = std::getenv("COSMOS_TEST_LOSS")) {
+      std::string factor;
+      std::istringstream(text) >> victim >> at_ >> factor;
+      factor_ = std::stod(factor);
+    }
+    if (const char* text = std::getenv("COSMOS_TEST_HANG"))
+      std::istringstream(text) >> victim >> at_ >> how_;
+    if (victim != rank) at_ = -1;
+  }
+  std::shared_ptr<modules::Model> model() override { return inner_->model(); }
+  std::shared_ptr<Dataset> train_data() override { return inner_->train_data(); }
+  std::shared_ptr<Dataset> validation_data() override { return inner_->validation_data(); }
+  std::map<std::string, modules::FileContent> adapter_files() override {
+    return inner_->adapter_files();
+  }
+  std::optional<double> loss_weight(const Batch& batch) const override {
+    return inner_->loss_weight(batch);
+  }
+  Loss loss(const Batch& batch, const StepContext& context) override {
+    Loss loss = inner_->loss(batch, context);
+    if (context.step != at_ || !context.training) return loss;
+    if (how_ == "stop") std::raise(SIGSTOP);
+    if (how_ == "sleep") std::this_thread::sleep_for(std::chrono::minutes(1));
+    loss.value = loss.value * factor_;
+    return loss;
+  }
+
+ private:
+  std::shared_ptr<Recipe> inner_;
+  int64_t at_ = -1;
+  double factor_ = 1;
+  std::string how_;
+};
+
 SpawnOptions spawn_options(const std::string& config, std::vector<std::string> overrides) {
   const char* most = std::getenv("COSMOS_TEST_RESTARTS");
   if (!most) return {};
   const std::string dir = load_config(config, std::move(overrides)).run.dir;
   return {.restarts = {.most = std::stoi(most), .progress = [dir]() -> int64_t {
-                         const auto steps = CheckpointStore(dir + "/checkpoints", 0).steps();
+                         const auto steps = CheckpointStore(dir + "/checkpoints").steps();
                          return steps.empty() ? 0 : steps.back();
                        }}};
 }
@@ -65,8 +108,12 @@ int run(int argc, char** argv) {
   auto world = env.world > 1 ? connect(env, torch::kCPU, std::chrono::seconds(60)) : nullptr;
   if (const char* seed = std::getenv("COSMOS_TEST_DELAY"); seed && world)
     world = test::delayed(*world, std::stoull(seed));
-  const RunResult result = Trainer(config, make_recipe(config.recipe, "recipe"),
-                                   {.should_stop = killer(env.rank), .world = world})
+  const auto recipe =
+      std::make_shared<FaultyRecipe>(make_recipe(config.recipe, "recipe"), env.rank);
+  const RunResult result = Trainer(config, recipe,
+                                   {.should_stop = killer(env.rank),
+                                    .world = world,
+                                    .last_words = tools::last_words("rank_worker")})
                                .run();
   return result.finished ? 0 : 1;
 }

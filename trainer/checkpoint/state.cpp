@@ -1,13 +1,13 @@
+// Reading a checkpoint.
+
 #include "trainer/checkpoint/state.h"
 
-#include "modules/hub/json_file.h"
 #include "modules/hub/model_weights.h"
 #include "modules/hub/weight_folder.h"
 #include "trainer/optim/copy_tensors.h"
 
 namespace cosmos::trainer {
 namespace fs = std::filesystem;
-namespace {
 
 bool whole_model_trains(const modules::Model& model) {
   for (const Tensor& parameter : model.parameters())
@@ -15,28 +15,6 @@ bool whole_model_trains(const modules::Model& model) {
   return true;
 }
 
-// The model's folder with the averages in place of the weights, in float32 whatever the model has.
-TensorMap averaged_tensors(const modules::Model& model, const TensorMap& averages) {
-  TensorMap tensors = modules::file_tensors(model);
-  for (const auto& [name, average] : averages) tensors.at(model.file_key(name)) = average;
-  return tensors;
-}
-
-void save_averages(const fs::path& dir, const modules::Model& model, const TensorMap& averages) {
-  const Json config = model.config_json();
-  const bool diffusers = config.contains("_class_name");
-  modules::save_weights(dir, diffusers ? modules::kDiffusersWeights : modules::kTransformersWeights,
-                        averaged_tensors(model, averages));
-  modules::write_json(dir / "config.json", config);
-}
-
-TensorMap trainable_map(const modules::Model& model) {
-  TensorMap tensors;
-  for (const auto& [name, tensor] : trainable_parameters(model)) tensors[name] = tensor.detach();
-  return tensors;
-}
-
-// AdamW::state() of this rank, and the float32 shards of narrower weights as masters.
 TensorMap optimizer_state(const TrainState& state) {
   TensorMap all = state.optimizer.state();
   if (!state.sharded) return all;
@@ -47,22 +25,17 @@ TensorMap optimizer_state(const TrainState& state) {
   return all;
 }
 
-// "exp_avg.blocks.0.weight": what of which parameter. "step" has no rows to split.
 std::pair<std::string, std::string> split_key(const std::string& key) {
   const std::size_t dot = key.find('.');
   return {key.substr(0, dot), key.substr(dot + 1)};
 }
 
-// fn(prefix, tensors by parameter name) for every kind of optimiser tensor that is split over
-// ranks.
-template <typename Fn>
-void for_each_kind(const TensorMap& optimizer, Fn fn) {
-  std::map<std::string, TensorMap> kinds;
-  for (const auto& [key, tensor] : optimizer) {
-    const auto [kind, name] = split_key(key);
-    if (kind != "step") kinds[kind][name] = tensor;
-  }
-  for (const auto& [kind, tensors] : kinds) fn(kind, tensors);
+namespace {
+
+TensorMap trainable_map(const modules::Model& model) {
+  TensorMap tensors;
+  for (const auto& [name, tensor] : trainable_parameters(model)) tensors[name] = tensor.detach();
+  return tensors;
 }
 
 // A tensor's shape without its bytes: what a file is held against.
@@ -72,18 +45,18 @@ Tensor shape_alone(const Tensor& x) {
 
 void load_parameters(const fs::path& file, const TrainState& state, bool whole_model) {
   const FullyShard* sharded = state.sharded;
-  const auto take_rows = [&](const std::string& name, const Tensor& whole) {
+  const auto take_region = [&](const std::string& name, const Tensor& whole) {
     const torch::NoGradGuard no_grad;
-    sharded->shard(name).copy_(sharded->part_of(name, whole));
+    sharded->shard(name).copy_(region_of(whole, sharded->region(name)));
   };
   if (!whole_model) {
     copy_tensors(modules::load_safetensors(file), trainable_map(state.model), file.string(),
-                 sharded ? TakeNamed(take_rows) : TakeNamed());
+                 sharded ? TakeNamed(take_region) : TakeNamed());
     return;
   }
   const auto take = [&](const modules::BaseTensor& place, const Tensor& whole) {
     for (const std::string& name : place.names)
-      if (sharded->shard(name).defined()) return take_rows(name, whole);
+      if (sharded->shard(name).defined()) return take_region(name, whole);
     Tensor(place.tensor).copy_(whole);  // a buffer
   };
   modules::load_weights(state.model, state.model.from_file(modules::WeightFolder(file).tensors()),
@@ -102,7 +75,8 @@ void load_optimizer(const fs::path& file, const TrainState& state) {
   }
   copy_tensors(loaded, wanted, file.string(), [&](const std::string& key, const Tensor& whole) {
     const auto [kind, name] = split_key(key);
-    Tensor(mine.at(key)).copy_(kind == "step" ? whole : state.sharded->part_of(name, whole));
+    Tensor(mine.at(key))
+        .copy_(kind == "step" ? whole : region_of(whole, state.sharded->region(name)));
   });
   TensorMap own;  // of the optimiser; the rest are the shards themselves
   for (const auto& [key, ignored] : state.optimizer.state()) own[key] = mine.at(key);
@@ -128,41 +102,14 @@ void load_averages(const fs::path& dir, const TrainState& state, bool whole_mode
       Tensor(wanted.at(key)).copy_(whole);
     else
       Tensor(averages.at(found->second))
-          .copy_(state.sharded ? state.sharded->part_of(found->second, whole) : whole);
+          .copy_(state.sharded ? region_of(whole, state.sharded->region(found->second)) : whole);
   };
-  copy_tensors(
-      whole_model ? modules::WeightFolder(file).tensors() : modules::load_safetensors(file), wanted,
-      file.string(), take);
+  copy_tensors(whole_model ? state.model.from_file(modules::WeightFolder(file).tensors())
+                           : modules::load_safetensors(file),
+               wanted, file.string(), take);
 }
 
 }  // namespace
-
-WholeTensors gather_tensors(const TrainState& state) {
-  WholeTensors whole;
-  whole.optimizer = optimizer_state(state);
-  if (state.ema) whole.averages = state.ema->averages();
-  if (!state.sharded) return whole;
-  for_each_kind(TensorMap(whole.optimizer), [&](const std::string& kind, const TensorMap& mine) {
-    for (const auto& [name, tensor] : state.sharded->gather(mine))
-      whole.optimizer[kind + "." + name] = tensor;
-  });
-  for (const auto& [key, tensor] : whole.optimizer)
-    if (split_key(key).first == "step") whole.optimizer[key] = tensor.clone();
-  whole.averages = state.sharded->gather(whole.averages);
-  return whole;
-}
-
-void save_state(const fs::path& dir, const TrainState& state, const WholeTensors& tensors) {
-  if (whole_model_trains(state.model)) {
-    modules::save_model(dir / "model", state.model);
-    if (state.ema) save_averages(dir / "ema", state.model, tensors.averages);
-  } else {
-    modules::save_safetensors(dir / "trainable.safetensors", trainable_map(state.model));
-    if (state.ema) modules::save_safetensors(dir / "ema.safetensors", tensors.averages);
-    state.recipe.write_adapter(dir / "adapter");
-  }
-  modules::save_safetensors(dir / "optimizer.safetensors", tensors.optimizer);
-}
 
 void load_state(const fs::path& dir, const TrainState& state) {
   const FullyShard::WholeShapes shapes(state.sharded);

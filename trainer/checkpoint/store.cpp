@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <set>
 #include <unistd.h>
+#include <utility>
 
 #include "modules/hub/atomic_file.h"
 #include "ops/core/error.h"
@@ -28,28 +30,11 @@ void sync_path(const fs::path& path) {
   require(failed == 0, path.string(), ": fsync: ", std::strerror(error));
 }
 
-Json list_files(const fs::path& dir) {
-  Json files = Json::object();
-  for (const auto& entry : fs::recursive_directory_iterator(dir)) {
-    if (entry.is_directory()) {
-      sync_path(entry.path());
-      continue;
-    }
-    sync_path(entry.path());
-    files[entry.path().lexically_relative(dir).generic_string()] = {
-        {"bytes", entry.file_size()}, {"crc32c", crc32c_file(entry.path())}};
-  }
-  return files;
+void sync_folders(const fs::path& dir) {
+  for (const auto& entry : fs::recursive_directory_iterator(dir))
+    if (entry.is_directory()) sync_path(entry.path());
+  sync_path(dir);
 }
-
-// Removes the temporary folder unless the save went through.
-struct Cleanup {
-  fs::path dir;
-  ~Cleanup() {
-    std::error_code ignored;
-    if (!dir.empty()) fs::remove_all(dir, ignored);
-  }
-};
 
 std::optional<int64_t> step_of(const std::string& name) {
   constexpr std::string_view kPrefix = "step-";
@@ -62,7 +47,8 @@ std::optional<int64_t> step_of(const std::string& name) {
 
 }  // namespace
 
-CheckpointStore::CheckpointStore(fs::path dir, int64_t keep) : dir_(std::move(dir)), keep_(keep) {}
+CheckpointStore::CheckpointStore(fs::path dir, Retention keep)
+    : dir_(std::move(dir)), keep_(keep) {}
 
 fs::path CheckpointStore::path(int64_t step) const {
   char name[32];
@@ -70,26 +56,42 @@ fs::path CheckpointStore::path(int64_t step) const {
   return dir_ / name;
 }
 
-fs::path CheckpointStore::save(int64_t step, const Json& info,
-                               const std::function<void(const fs::path&)>& write) {
-  const fs::path final = path(step);
-  remove_temporaries();
-  Cleanup temporary{dir_ / (kTemporaryPrefix + final.filename().string())};
-  fs::create_directories(temporary.dir);
-  write(temporary.dir);
+fs::path CheckpointStore::work_path(int64_t step) const {
+  return dir_ / (kTemporaryPrefix + path(step).filename().string());
+}
+
+fs::path CheckpointStore::begin(int64_t step) {
+  sweep();
+  fs::create_directories(work_path(step));
+  return work_path(step);
+}
+
+fs::path CheckpointStore::commit(int64_t step, const Json& info, const FileSums& sums) {
+  const fs::path work = work_path(step), final = path(step);
   Json manifest = info;
   manifest["format"] = kFormat;
   manifest["step"] = step;
-  manifest["files"] = list_files(temporary.dir);
-  modules::write_json(temporary.dir / kManifest, manifest);
-  sync_path(temporary.dir);
-  if (fs::exists(final))  // saved twice: the end of a run that also saves every n steps
-    fs::rename(final, dir_ / (std::string(kTemporaryPrefix) + "old-" + final.filename().string()));
-  fs::rename(temporary.dir, final);
-  temporary.dir.clear();
+  manifest["files"] = Json::object();
+  for (const auto& [name, sum] : sums) {
+    const fs::path file = work / name;
+    require(fs::is_regular_file(file) && fs::file_size(file) == sum.bytes, file.string(),
+            ": expected ", sum.bytes, " bytes after the ranks had written it; is ", dir_.string(),
+            " one folder for all of them?");
+    manifest["files"][name] = {{"bytes", sum.bytes}, {"crc32c", sum.crc}};
+  }
+  modules::write_json(work / kManifest, manifest);
+  sync_folders(work);
+  if (fs::exists(final))
+    retire(step);  // saved twice: the end of a run that also saves every n steps
+  fs::rename(work, final);
   sync_path(dir_);
-  remove_old();
+  retire_old();
   return final;
+}
+
+void CheckpointStore::abandon(int64_t step) {
+  std::error_code ignored;
+  fs::remove_all(work_path(step), ignored);
 }
 
 std::vector<int64_t> CheckpointStore::steps() const {
@@ -99,20 +101,6 @@ std::vector<int64_t> CheckpointStore::steps() const {
     if (auto step = step_of(entry.path().filename().string())) found.push_back(*step);
   std::sort(found.begin(), found.end());
   return found;
-}
-
-std::optional<fs::path> CheckpointStore::newest(
-    const std::function<void(const std::string&)>& report) const {
-  std::vector<int64_t> all = steps();
-  for (auto step = all.rbegin(); step != all.rend(); ++step) {
-    try {
-      verify_checkpoint(path(*step));
-      return path(*step);
-    } catch (const Error& error) {
-      report(std::string("skipping a damaged checkpoint: ") + error.what());
-    }
-  }
-  return std::nullopt;
 }
 
 std::vector<int64_t> CheckpointStore::set_aside_after(int64_t step) const {
@@ -127,23 +115,43 @@ std::vector<int64_t> CheckpointStore::set_aside_after(int64_t step) const {
   return moved;
 }
 
-// Renamed before it is deleted: a deletion cut short leaves no half checkpoint under a final name.
-void CheckpointStore::remove_old() const {
-  const std::vector<int64_t> all = steps();
-  if (keep_ > 0) {
-    for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < all.size(); ++i) {
-      const fs::path old = path(all[i]);
-      fs::rename(old, dir_ / (kTemporaryPrefix + old.filename().string()));
-    }
+std::optional<double> CheckpointStore::loss_of(int64_t step) const {
+  try {
+    const Json loss = read_manifest(path(step)).value("val_loss", Json());
+    return loss.is_number() ? std::optional(loss.get<double>()) : std::nullopt;
+  } catch (const Error&) {
+    return std::nullopt;  // damaged: not among the best
   }
-  remove_temporaries();
 }
 
-void CheckpointStore::remove_temporaries() const {
+// Renamed before it is deleted: a deletion cut short leaves no half checkpoint under a final name.
+void CheckpointStore::retire_old() const {
+  const std::vector<int64_t> all = steps();
+  if (keep_.last == 0) return;
+  std::set<int64_t> kept(all.end() - std::min<int64_t>(keep_.last, std::ssize(all)), all.end());
+  std::vector<std::pair<double, int64_t>> losses;
+  for (const int64_t step : all) {
+    if (keep_.every > 0 && step % keep_.every == 0) kept.insert(step);
+    if (const auto loss = keep_.best > 0 ? loss_of(step) : std::nullopt)
+      losses.emplace_back(*loss, step);
+  }
+  std::sort(losses.begin(), losses.end());
+  for (std::size_t i = 0; i < losses.size() && std::cmp_less(i, keep_.best); ++i)
+    kept.insert(losses[i].second);
+  for (const int64_t step : all)
+    if (kept.count(step) == 0) retire(step);
+}
+
+void CheckpointStore::retire(int64_t step) const {
+  const fs::path old = path(step);
+  fs::rename(old, dir_ / (std::string(kTemporaryPrefix) + "old-" + old.filename().string()));
+}
+
+void CheckpointStore::sweep() const {
   if (!fs::is_directory(dir_)) return;
   std::vector<fs::path> stale;
   for (const auto& entry : fs::directory_iterator(dir_))
-    if (entry.path().filename().string().rfind(kTemporaryPrefix, 0) == 0)
+    if (entry.path().filename().string().starts_with(kTemporaryPrefix))
       stale.push_back(entry.path());
   for (const fs::path& path : stale) fs::remove_all(path);
 }
@@ -163,20 +171,41 @@ Json read_manifest(const fs::path& checkpoint) {
   return manifest;
 }
 
-Json verify_checkpoint(const fs::path& checkpoint) {
-  const Json manifest = read_manifest(checkpoint);
+FileSums sum_part(const fs::path& checkpoint, int64_t part, int64_t parts) {
   const std::string where = (checkpoint / kManifest).string();
+  FileSums sums;
+  const Json manifest = read_manifest(checkpoint);
   for (const auto& [name, entry] : manifest["files"].items()) {
     const fs::path file = checkpoint / name;
     require(name.find("..") == std::string::npos && name.front() != '/', where, ": ", name,
             " leaves the checkpoint");
     require(fs::is_regular_file(file), file.string(), ": missing");
-    require(fs::file_size(file) == entry.at("bytes").get<uint64_t>(), file.string(), ": has ",
-            fs::file_size(file), " bytes, the manifest says ", entry.at("bytes").dump());
-    require(crc32c_file(file) == entry.at("crc32c").get<uint32_t>(), file.string(),
-            ": content does not match its checksum");
+    const uint64_t size = fs::file_size(file);
+    require(size == entry.at("bytes").get<uint64_t>(), file.string(), ": has ", size,
+            " bytes, the manifest says ", entry.at("bytes").dump());
+    const uint64_t begin = size * part / parts, end = size * (part + 1) / parts;
+    sums[name] = {size, crc32c_of_range(file, begin, end, size)};
   }
-  return manifest;
+  return sums;
+}
+
+void add_sums(FileSums& sums, const FileSums& part) {
+  for (const auto& [name, sum] : part) {
+    sums[name].bytes = sum.bytes;
+    sums[name].crc ^= sum.crc;
+  }
+}
+
+void check_sums(const fs::path& checkpoint, const FileSums& sums) {
+  const Json manifest = read_manifest(checkpoint);
+  for (const auto& [name, entry] : manifest["files"].items())
+    require(sums.at(name).crc == entry.at("crc32c").get<uint32_t>(), (checkpoint / name).string(),
+            ": content does not match its checksum");
+}
+
+Json verify_checkpoint(const fs::path& checkpoint) {
+  check_sums(checkpoint, sum_part(checkpoint, 0, 1));
+  return read_manifest(checkpoint);
 }
 
 }  // namespace cosmos::trainer

@@ -100,6 +100,31 @@ struct ParallelConfig {
   }
 };
 
+struct CheckpointConfig {
+  bool background = true;
+  std::string writers = "auto";
+  int64_t threads = 2;
+  int64_t keep_every = 0;
+  int64_t keep_best = 0;
+  std::string second_dir;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("background", background,
+      "write checkpoints while the training goes on, from a copy of the state; false: no copy, the "
+      "training waits");
+    v("writers", writers,
+      "shared: every rank writes its part of each file; single: one rank a file, for file systems "
+      "that cannot do that; auto: what a probe finds");
+    v("threads", threads, "threads of each rank that write");
+    v("keep_every", keep_every,
+      "also keep checkpoints of steps that this number divides; 0 = none (see keep_checkpoints)");
+    v("keep_best", keep_best, "also keep this many with the lowest val_loss at their step");
+    v("second_dir", second_dir,
+      "folder that gets a copy of every checkpoint, and is looked in, too, when a run goes on");
+  }
+};
+
 struct TrainerConfig {
   int64_t steps = 1000;
   int64_t micro_batch_size = 1;
@@ -114,6 +139,12 @@ struct TrainerConfig {
   std::string activation_checkpointing = "none";
   int64_t selective_every = 2;
   ParallelConfig parallel;
+  std::string on_nonfinite = "stop";
+  std::string on_spike = "ignore";
+  double spike_sigmas = 8;
+  double hang_timeout_s = 480;
+  double stop_within_s = 0;
+  bool deterministic = false;
   int64_t log_every = 10;
   int64_t validate_every = 0;
   int64_t validation_batches = 0;
@@ -121,6 +152,7 @@ struct TrainerConfig {
   int64_t sample_every = 0;
   int64_t save_every = 0;
   int64_t keep_checkpoints = 2;
+  CheckpointConfig checkpoint;
   int64_t threads = 0;
   int64_t loader_threads = 1;
   double peak_tflops = 0;
@@ -142,6 +174,22 @@ struct TrainerConfig {
       "none, full (recompute every block in backward) or selective (some blocks)");
     v("selective_every", selective_every, "selective: recompute every n-th block, keep the others");
     v("parallel", parallel, "how the ranks of --nproc, torchrun, Slurm or mpirun share the work");
+    v("on_nonfinite", on_nonfinite,
+      "stop, skip or roll_back: what follows a loss or gradient that is NaN or infinite. skip "
+      "leaves "
+      "the step's update out; roll_back also takes the newest checkpoint's weights and goes on "
+      "behind the step");
+    v("on_spike", on_spike, "ignore, stop, skip or roll_back: the same for a loss spike");
+    v("spike_sigmas", spike_sigmas,
+      "a spike is a loss this many standard deviations above the mean of the last 128");
+    v("hang_timeout_s", hang_timeout_s,
+      "several ranks: when none gets on for so long, the stuck one is named and all end; 0 = "
+      "never");
+    v("stop_within_s", stop_within_s,
+      "after SIGTERM (preemption) a step is abandoned between micro-batches when ending it would "
+      "leave "
+      "too little of this time to save; 0 = steps always end");
+    v("deterministic", deterministic, "refuse operations that have no deterministic form");
     v("log_every", log_every, "steps between console lines; metrics.jsonl has every step");
     v("validate_every", validate_every, "steps between validations; 0 = only at the end");
     v("validation_batches", validation_batches, "micro-batches per validation; 0 = the whole set");
@@ -150,6 +198,7 @@ struct TrainerConfig {
     v("sample_every", sample_every, "steps between samples; 0 = only at the end");
     v("save_every", save_every, "steps between checkpoints; 0 = only at the end");
     v("keep_checkpoints", keep_checkpoints, "newest checkpoints that stay; 0 = all");
+    v("checkpoint", checkpoint, "how checkpoints are written, and which more of them stay");
     v("threads", threads, "CPU threads of the computation; 0 = LibTorch's choice");
     v("loader_threads", loader_threads, "threads that read and decode samples ahead; 0 = none");
     v("peak_tflops", peak_tflops, "the machine's peak for the mfu metric; 0 = unknown");

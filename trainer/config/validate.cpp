@@ -99,12 +99,21 @@ void validate(const Config& config) {
   c.one_of({"auto", "ring", "all_to_all", "all_gather"}, "trainer.parallel.context_attention",
            t.parallel.context_attention);
   c.at_least(1, "trainer.parallel.tensor", t.parallel.tensor);
+  c.one_of({"stop", "skip", "roll_back"}, "trainer.on_nonfinite", t.on_nonfinite);
+  c.one_of({"ignore", "stop", "skip", "roll_back"}, "trainer.on_spike", t.on_spike);
+  c.check(t.spike_sigmas > 0, "trainer.spike_sigmas", t.spike_sigmas, "a number above 0");
+  c.check(t.hang_timeout_s >= 0, "trainer.hang_timeout_s", t.hang_timeout_s, "0 (never) or more");
+  c.check(t.stop_within_s >= 0, "trainer.stop_within_s", t.stop_within_s, "0 (never) or more");
   c.at_least(1, "trainer.log_every", t.log_every);
   c.at_least(0, "trainer.validate_every", t.validate_every);
   c.at_least(0, "trainer.validation_batches", t.validation_batches);
   c.at_least(0, "trainer.sample_every", t.sample_every);
   c.at_least(0, "trainer.save_every", t.save_every);
   c.at_least(0, "trainer.keep_checkpoints", t.keep_checkpoints);
+  c.one_of({"auto", "shared", "single"}, "trainer.checkpoint.writers", t.checkpoint.writers);
+  c.at_least(1, "trainer.checkpoint.threads", t.checkpoint.threads);
+  c.at_least(0, "trainer.checkpoint.keep_every", t.checkpoint.keep_every);
+  c.at_least(0, "trainer.checkpoint.keep_best", t.checkpoint.keep_best);
   c.at_least(0, "trainer.threads", t.threads);
   c.at_least(0, "trainer.loader_threads", t.loader_threads);
   c.check(t.peak_tflops >= 0, "trainer.peak_tflops", t.peak_tflops, "0 (unknown) or more");

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "modules/core/model.h"
+#include "modules/lora/files.h"
 #include "trainer/core/dataset.h"
 #include "trainer/parallel/context_parallel.h"
 
@@ -75,9 +76,10 @@ class Recipe {
     return {};
   }
 
-  /// When only an adapter is trained: writes it below `dir` in the format others load (PEFT folder,
-  /// diffusers LoRA file) and returns true. Called at every checkpoint.
-  virtual bool write_adapter(const std::filesystem::path& dir) { return false; }
+  /// When only an adapter is trained: what others load of it (PEFT folder, diffusers LoRA file), by
+  /// file name. The tensors are the model's own parameters; on several ranks they have no bytes,
+  /// and the checkpoint takes them from the shards. Called at every checkpoint.
+  virtual std::map<std::string, modules::FileContent> adapter_files() { return {}; }
 
   /// Called before every checkpoint, with the weights that an export will hold (the averages when
   /// there are any): the place to bring the model's config up to date, e.g. the statistics of a

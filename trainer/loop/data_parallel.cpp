@@ -1,5 +1,8 @@
 #include "trainer/loop/data_parallel.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "modules/lora/lora.h"
 
 namespace cosmos::trainer {
@@ -9,12 +12,17 @@ bool is_labelled_mean(const Json& value) {
   return value.is_object() && value.size() == 2 && value.contains("mean") && value.contains("n");
 }
 
+/// NaN travels as null.
+double number(const Json& value) {
+  return value.is_null() ? std::nan("") : value.get<double>();
+}
+
 Json merge_labelled(const std::vector<Json>& values) {
   double sum = 0;
   int64_t n = 0;
   for (const Json& value : values) {
     const auto count = value.at("n").get<int64_t>();
-    sum += value.at("mean").get<double>() * static_cast<double>(count);
+    sum += number(value.at("mean")) * static_cast<double>(count);
     n += count;
   }
   return {{"mean", sum / static_cast<double>(n)}, {"n", n}};
@@ -23,9 +31,12 @@ Json merge_labelled(const std::vector<Json>& values) {
 Json merge_values(const std::vector<Json>& values) {
   if (is_labelled_mean(values[0])) return merge_labelled(values);
   if (values[0].is_object()) return merge_rows(values);
-  if (!values[0].is_number_float()) return values[0];
+  const bool numbers = std::all_of(values.begin(), values.end(), [](const Json& value) {
+    return value.is_number_float() || value.is_null();
+  });
+  if (!numbers) return values[0];
   double sum = 0;
-  for (const Json& value : values) sum += value.get<double>();
+  for (const Json& value : values) sum += number(value);
   return sum / static_cast<double>(values.size());
 }
 
@@ -129,6 +140,10 @@ Json DataParallel::merge(const Json& row) const {
   for (const std::string& text : mesh_->axis("data").all_gather_text(row.dump()))
     rows.push_back(Json::parse(text));
   return merge_rows(rows);
+}
+
+std::vector<std::string> DataParallel::texts(const std::string& text) const {
+  return mesh_ ? world_->all_gather_text(text) : std::vector<std::string>{text};
 }
 
 std::string DataParallel::from_first(const std::function<std::string()>& fn) const {

@@ -49,6 +49,10 @@ class DataParallel {
   bool any(bool here) const;
   /// Metrics of all ranks: means of numbers, {"mean", "n"} weighted by n, the rest as on rank 0.
   Json merge(const Json& row) const;
+  /// Every rank's text, by rank.
+  std::vector<std::string> texts(const std::string& text) const;
+  /// Null in one process.
+  const Group* world() const { return mesh_ ? world_.get() : nullptr; }
   /// Runs `fn` on the first rank while the others wait, and returns its text on all of them. Throws
   /// what it threw on all of them.
   std::string from_first(const std::function<std::string()>& fn) const;

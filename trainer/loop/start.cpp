@@ -35,46 +35,44 @@ TrainState Trainer::state() {
           .recipe = *recipe_,
           .optimizer = *optimizer_,
           .ema = ema_.get(),
-          .sharded = parallel_.sharded()};
+          .sharded = parallel_.sharded(),
+          .rank = parallel_.rank(),
+          .ranks = parallel_.ranks()};
 }
 
 fs::path Trainer::checkpoint_to_resume() {
-  const auto report = [this](const std::string& text) { folder_.log(text); };
+  if (options_.resume == "auto") return checkpoints_.newest();
   if (options_.resume == "never") {
-    require(checkpoints_.steps().empty(), folder_.dir().string(),
+    require(!checkpoints_.any(), folder_.dir().string(),
             ": holds checkpoints of an earlier run; name another run.dir, or resume it");
     return {};
   }
-  if (options_.resume != "auto") {
-    verify_checkpoint(options_.resume);
-    return options_.resume;
-  }
-  const auto newest = checkpoints_.newest(report);
-  require(newest || checkpoints_.steps().empty(), folder_.dir().string(),
-          ": no checkpoint is intact; start again in another run.dir");
-  return newest.value_or(fs::path());
+  checkpoints_.verify(options_.resume);
+  return options_.resume;
+}
+
+void Trainer::go_on_from(const fs::path& checkpoint, const Json& config) {
+  const Json manifest = read_manifest(checkpoint);
+  load_state(checkpoint, state());
+  step_ = manifest.at("step").get<int64_t>();
+  if (manifest.contains("losses")) guard_.load_state(manifest["losses"]);
+  const int64_t batch = samples_per_step();
+  const int64_t next = manifest.value("next_sample", step_ * batch);
+  data_offset_ = (next + batch - 1) / batch - step_;
+  checkpoints_.resumed(step_, checkpoint);
+  folder_.log("resumed after step " + std::to_string(step_) + " from " + checkpoint.string());
+  if (next != step_ * batch)
+    folder_.log("the data goes on with sample " + std::to_string((step_ + data_offset_) * batch) +
+                ": steps were of another number of samples before, now they are of " +
+                std::to_string(batch));
+  std::vector<std::string> changes;
+  list_changes(manifest.value("config", Json()), config, "", changes);
+  for (const auto& change : changes) folder_.log("changed since the checkpoint: " + change);
 }
 
 void Trainer::start() {
   const Json config = full_config();
-  // Looked for and verified once, not by every rank.
-  const fs::path from = parallel_.from_first([&] { return checkpoint_to_resume().string(); });
-  if (!from.empty()) {
-    const Json manifest = read_manifest(from);
-    load_state(from, state());
-    step_ = manifest.at("step").get<int64_t>();
-    const bool own =
-        fs::exists(checkpoints_.path(step_)) && fs::equivalent(from, checkpoints_.path(step_));
-    if (own) saved_step_ = step_;
-    parallel_.on_first([&] {
-      for (const int64_t later : checkpoints_.set_aside_after(step_))
-        folder_.log("set aside: checkpoint of step " + std::to_string(later));
-    });
-    folder_.log("resumed after step " + std::to_string(step_) + " from " + from.string());
-    std::vector<std::string> changes;
-    list_changes(manifest.value("config", Json()), config, "", changes);
-    for (const auto& change : changes) folder_.log("changed since the checkpoint: " + change);
-  }
+  if (const fs::path from = checkpoint_to_resume(); !from.empty()) go_on_from(from, config);
   first_step_ = step_;
   folder_.open(config, step_);
   describe_run();
@@ -82,6 +80,8 @@ void Trainer::start() {
     folder_.log("nothing to do: step " + std::to_string(step_) + " of " +
                 std::to_string(config_.trainer.steps) + " is done; raise trainer.steps to go on");
   model_->train();
+  parallel_.texts("");  // none watches the others while they still load
+  start_watchdog();
 }
 
 void Trainer::describe_run() {
@@ -107,32 +107,21 @@ void Trainer::describe_run() {
               ", LibTorch " TORCH_VERSION);
 }
 
-bool Trainer::save() {
-  if (saved_step_ == step_) return true;
-  const Json info = {{"config", full_config()},
-                     {"seed", config_.trainer.seed},
-                     {"next_sample", step_ * samples_per_step()},
-                     {"libtorch", TORCH_VERSION}};
-  try {
+void Trainer::save() {
+  Json info = {{"config", full_config()},
+               {"seed", config_.trainer.seed},
+               {"next_sample", (step_ + data_offset_) * samples_per_step()},
+               {"libtorch", TORCH_VERSION}};
+  info.update(validated_);
+  if (guard_.watches_spikes()) info["losses"] = guard_.state();
+  checkpoints_.save(step_, info, [&] {
     {
       const Ema::Use averages(ema_.get());
       const torch::NoGradGuard no_grad;
       recipe_->before_save();
     }
-    const WholeTensors tensors = gather_tensors(state());
-    const FullyShard::Whole whole(parallel_.sharded());
-    parallel_.on_first([&] {
-      checkpoints_.save(step_, info,
-                        [&](const fs::path& dir) { save_state(dir, state(), tensors); });
-    });
-    saved_step_ = step_;
-    folder_.log("saved " + checkpoints_.path(step_).string());
-    return true;
-  } catch (const std::exception& error) {
-    folder_.log("step " + std::to_string(step_) + ": checkpoint not saved: " + error.what() +
-                "; the training itself is unharmed");
-    return false;
-  }
+    return state_files(state());
+  });
 }
 
 void Trainer::report_failures() {

@@ -1,14 +1,18 @@
 #include "trainer/loop/trainer.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 
 #include "modules/core/device.h"
 #include "modules/hub/model_weights.h"
 #include "trainer/loop/recompute.h"
 #include "trainer/loop/validation.h"
 #include "trainer/optim/schedule.h"
+#include "trainer/resilience/gpu_errors.h"
+#include "trainer/resilience/straggler.h"
 
 namespace cosmos::trainer {
 namespace {
@@ -32,6 +36,21 @@ Json prefixed(const Json& metrics, const std::string& prefix) {
   return renamed;
 }
 
+void use_deterministic_algorithms() {
+  at::Context& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+  context.setDeterministicCuDNN(true);
+  context.setBenchmarkCuDNN(false);
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // before cuBLAS's first call
+}
+
+// Every group of this run tells the record.
+std::shared_ptr<Group> observed(std::shared_ptr<Group> world,
+                                const std::shared_ptr<FlightRecord>& record) {
+  if (world) world->set_observer(record);
+  return world;
+}
+
 }  // namespace
 
 Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions options)
@@ -40,14 +59,17 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
       options_(std::move(options)),
       device_(modules::choose_device(config_.trainer.device, config_.source + ": trainer.device",
                                      options_.local_rank)),
-      parallel_(options_.world, config_.trainer.parallel),
+      parallel_(observed(options_.world, record_), config_.trainer.parallel),
       folder_(rank_folder(config_.run.dir, parallel_.rank()),
               parallel_.first() ? options_.console : nullptr),
-      checkpoints_(std::filesystem::path(config_.run.dir) / "checkpoints",
-                   config_.trainer.keep_checkpoints) {
+      checkpoints_(
+          config_.run.dir, config_.trainer, parallel_,
+          [this](const std::string& text) { folder_.log(text); }, [this] { record_->moves(); }),
+      guard_(config_.trainer.on_spike == "ignore" ? 0 : config_.trainer.spike_sigmas) {
   const TrainerConfig& t = config_.trainer;
   trainer::validate(config_);
   if (t.threads > 0) at::set_num_threads(static_cast<int>(t.threads));
+  if (t.deterministic) use_deterministic_algorithms();
   torch::manual_seed(static_cast<uint64_t>(t.seed));
   recipe_->set_device(device_);
   model_ = recipe_->model();
@@ -76,45 +98,82 @@ RunResult Trainer::run() {
   RunResult outcome;
   try {
     while (step_ < config_.trainer.steps && !outcome.stopped) train_and_record(outcome);
+    phase("save");
+    checkpoints_.settle();
+    watchdog_.reset();
   } catch (const std::exception& error) {
     folder_.note(error.what());  // main() prints it
+    if (const std::string meaning = explain_gpu_error(error.what()); !meaning.empty())
+      folder_.log(meaning);
     finish_report();
     throw;
   }
   finish_report();
   outcome.step = step_;
   outcome.finished = step_ == config_.trainer.steps;
-  if (saved_step_ >= 0) outcome.checkpoint = checkpoints_.path(saved_step_);
+  outcome.saved = checkpoints_.good();
+  if (checkpoints_.saved_step() >= 0)
+    outcome.checkpoint = checkpoints_.path(checkpoints_.saved_step());
   return outcome;
 }
 
 void Trainer::train_and_record(RunResult& outcome) {
   const TrainerConfig& t = config_.trainer;
+  phase("validate");
   const Json before =
       step_ == 0 && t.validate_first ? prefixed(validate(), "start_") : Json::object();
   StepResult result = train_step();
+  if (result.abandoned) {
+    outcome.stopped = true;
+    return save();
+  }
   result.row.update(before);
-  if (due(t.validate_every)) result.row.update(validate());
+  phase("validate");
+  if (due(t.validate_every)) {
+    const Json metrics = validate();
+    if (metrics.contains("val_loss")) validated_ = {{"val_loss", metrics["val_loss"]}};
+    result.row.update(metrics);
+  } else {
+    validated_.clear();
+  }
+  phase("sample");
   if (due(t.sample_every)) result.row.update(sample());
+  phase("save");
   log(result);
   outcome.loss = result.loss;
   outcome.stopped = parallel_.any(options_.should_stop && options_.should_stop());
-  if (due(t.save_every) || outcome.stopped) outcome.saved = save();
+  if (due(t.save_every) || outcome.stopped)
+    save();
+  else
+    checkpoints_.poll();
 }
 
 Trainer::StepResult Trainer::train_step() {
   StepResult result;
   const auto begin = Clock::now();
-  const std::vector<Batch> batches = loader_->next(step_);
+  phase("data");
+  const std::vector<Batch> batches = loader_->next(step_ + data_offset_);
   result.data_seconds = seconds_since(begin);
   result.lr = config_.trainer.optimizer.lr *
               lr_factor(config_.trainer.schedule, config_.trainer.steps, step_);
-  const Tensor loss = parallel_.mean(accumulate(batches, result));
+  const Tensor sum = accumulate(batches, result);
+  if (result.abandoned) return result;
+  const Tensor loss = parallel_.mean(sum);
   count_bytes(result.row);
-  const Tensor norm = optimizer_step(result.lr, loss);
+  phase("optimizer");
+  const bool spike = guard_.watches_spikes() && guard_.is_spike(loss.item<double>());
+  // A loss that is not finite leaves the update out, on the device.
+  const Tensor norm = optimizer_step(result.lr, spike ? loss * std::nan("") : loss);
   result.loss = loss.item<double>();
   result.grad_norm = norm.item<double>();
-  check_finite(result, batches);
+  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
+    result.fault = "nonfinite";
+  else if (spike)
+    result.fault = "spike";
+  if (result.fault.empty())
+    guard_.accept(result.loss);
+  else
+    answer_fault(result, batches);
   ++step_;
   result.seconds = seconds_since(begin);
   return result;
@@ -144,7 +203,11 @@ Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result
   if (step_ == 0) result.start = recipe_->start_metrics(to_device(batches[0], device_), context);
   const std::vector<double> shares = loss_shares(batches);
   for (std::size_t i = 0; i < batches.size(); ++i) {
+    result.abandoned = i > 0 && stop_cannot_wait();
+    if (result.abandoned) return total;
+    phase("forward");
     const Loss loss = recipe_->loss(to_device(batches[i], device_), context);
+    phase("backward");
     const Tensor share = loss.value * shares[i];
     backward(share, i + 1 == batches.size());
     total = total.defined() ? total + share.detach() : share.detach();
@@ -194,21 +257,6 @@ Tensor Trainer::optimizer_step(double lr, const Tensor& loss) {
                           ema_ ? ema_->next(step_) : Average{});
 }
 
-void Trainer::check_finite(const StepResult& result, const std::vector<Batch>& batches) const {
-  if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
-  std::string samples;
-  for (const Batch& batch : batches)
-    for (const int64_t index : batch.indices)
-      samples += (samples.empty() ? "" : ", ") + std::to_string(index);
-  fail("step ", step_ + 1, ": loss is ", result.loss, " and the gradient norm ", result.grad_norm,
-       " (global samples ", samples, "; lr ", result.lr, "; precision ", config_.trainer.precision,
-       "). The update was left out and nothing was saved",
-       saved_step_ >= 0 ? "; newest checkpoint: " + checkpoints_.path(saved_step_).string() : "",
-       ". Look at grad_norm in metrics.jsonl before this step: if it grew, lower "
-       "trainer.optimizer.lr or lengthen trainer.schedule.warmup_steps; if it did not, look at "
-       "these samples, and try trainer.precision=fp32");
-}
-
 void Trainer::log(const StepResult& result) {
   const TrainerConfig& t = config_.trainer;
   const double rate = static_cast<double>(samples_per_step()) / result.seconds;
@@ -231,6 +279,13 @@ void Trainer::log(const StepResult& result) {
     row[name] = value;
     folder_.log("first loss " + format_number(result.loss) + ", " + name + " " +
                 format_number(value));
+  }
+  if (!result.fault.empty()) row["left_out"] = result.fault;
+  if (parallel_.ranks() > 1 && step_ % t.log_every == 0) {
+    std::vector<std::map<std::string, double>> times;
+    for (const std::string& text : parallel_.texts(Json(record_->take_times()).dump()))
+      times.push_back(Json::parse(text));
+    row.update(slowest_rank(times));
   }
   folder_.metrics(row);
   report_failures();

@@ -4,12 +4,14 @@
 //
 //   Trainer(config, make_recipe(...), {.console = &console}).run();
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "trainer/checkpoint/checkpoints.h"
 #include "trainer/checkpoint/state.h"
-#include "trainer/checkpoint/store.h"
 #include "trainer/config/config.h"
 #include "trainer/core/recipe.h"
 #include "trainer/data/loader.h"
@@ -18,6 +20,9 @@
 #include "trainer/optim/ema.h"
 #include "trainer/report/report.h"
 #include "trainer/report/run_folder.h"
+#include "trainer/resilience/flight_record.h"
+#include "trainer/resilience/loss_guard.h"
+#include "trainer/resilience/watchdog.h"
 
 namespace cosmos::trainer {
 
@@ -30,6 +35,8 @@ struct TrainerOptions {
   std::function<bool()> should_stop;
   /// The ranks that train together; null: this process alone. They share run.dir.
   std::shared_ptr<Group> world;
+  /// Gets the last words when ranks hang (trainer.hang_timeout_s), from another thread.
+  std::function<void(const std::string&)> last_words;
   int64_t local_rank = 0;  ///< among the ranks of this machine: which of its GPUs
 };
 
@@ -47,8 +54,9 @@ class Trainer {
   /// Builds the model. Throws Error when the config is impossible.
   Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions options = {});
 
-  /// Trains until trainer.steps or should_stop. Throws Error when the loss is not finite (the
-  /// weights are then those of the step before, and the newest checkpoint stays).
+  /// Trains until trainer.steps or should_stop. Throws Error when the loss is not finite and
+  /// trainer.on_nonfinite says stop (the weights are then those of the step before, and the newest
+  /// checkpoint stays).
   RunResult run();
 
   modules::Model& model() { return *model_; }
@@ -60,22 +68,30 @@ class Trainer {
     double lr = 0;
     double data_seconds = 0;
     double seconds = 0;
-    Json row;                             ///< further entries of the metrics line
+    bool abandoned = false;  ///< between two micro-batches: state and step are those before it
+    std::string fault;       ///< "": none, "nonfinite", "spike"; the update is left out
+    Json row;                ///< further entries of the metrics line
     std::map<std::string, double> start;  ///< Recipe::start_metrics, at the first step
   };
 
   void start();
   void train_and_record(RunResult& outcome);
   std::filesystem::path checkpoint_to_resume();
+  void go_on_from(const std::filesystem::path& checkpoint, const Json& config);
   StepResult train_step();
   std::vector<double> loss_shares(const std::vector<Batch>& batches) const;
   Tensor accumulate(const std::vector<Batch>& batches, StepResult& result);
   void backward(const Tensor& loss, bool last);
   void count_bytes(Json& row);
   Tensor optimizer_step(double lr, const Tensor& loss);
-  void check_finite(const StepResult& result, const std::vector<Batch>& batches) const;
+  void answer_fault(const StepResult& result, const std::vector<Batch>& batches);
+  std::string describe_fault(const StepResult& result, const std::vector<Batch>& batches) const;
+  void roll_back();
+  void start_watchdog();
+  bool stop_cannot_wait();
+  void phase(const char* name) { record_->enter(name, step_); }
   void log(const StepResult& result);
-  bool save();
+  void save();
   Json validate();
   Json sample();
   void describe_run();
@@ -91,22 +107,30 @@ class Trainer {
   std::shared_ptr<Recipe> recipe_;
   TrainerOptions options_;
   torch::Device device_;
+  std::shared_ptr<FlightRecord> record_ = std::make_shared<FlightRecord>();
   DataParallel parallel_;
   RunFolder folder_;
-  CheckpointStore checkpoints_;
+  Checkpoints checkpoints_;
   std::shared_ptr<modules::Model> model_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Ema> ema_;
   std::unique_ptr<DataLoader> loader_;
   std::shared_ptr<Dataset> validation_;
+  LossGuard guard_;
+  std::unique_ptr<Watchdog> watchdog_;
 
-  int64_t step_ = 0;  ///< steps done
-  int64_t saved_step_ = -1;
+  int64_t step_ = 0;        ///< steps done
   int64_t first_step_ = 0;  ///< where this process began
+  /// Steps of data ahead of step_: with another global batch than before, the data goes on where it
+  /// was.
+  int64_t data_offset_ = 0;
   double smooth_seconds_ = 0;
-  ShardTraffic traffic_;       ///< up to the last step
-  int64_t moved_ = 0;          ///< bytes of activations that tensor ranks exchanged, the same
-  int64_t context_bytes_ = 0;  ///< the same
+  std::optional<std::chrono::steady_clock::time_point>
+      stop_asked_;                   ///< when should_stop first said so
+  Json validated_ = Json::object();  ///< val_loss of this very step, for the manifest
+  ShardTraffic traffic_;             ///< up to the last step
+  int64_t moved_ = 0;                ///< bytes of activations that tensor ranks exchanged, the same
+  int64_t context_bytes_ = 0;        ///< the same
   std::size_t failures_reported_ = 0;
   Facts facts_;  ///< for report.html
 };

@@ -4,8 +4,6 @@
 #include <set>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "trainer/parallel/shard_layout.h"
-
 namespace cosmos::trainer {
 
 using torch::autograd::AutogradContext;
@@ -219,56 +217,26 @@ NamedTensors FullyShard::shards() const {
   return found;
 }
 
-TensorMap FullyShard::gather(const TensorMap& shards) const {
-  torch::NoGradGuard no_grad;
-  TensorMap whole;
-  for (const auto& [name, shard] : shards) {
-    const Group& group = row_group(name);
-    const Tensor& full = by_name_.at(name)->full;
-    const int64_t chunk = shard_rows(full.size(0), 0, group.size()).size();
-    std::vector<int64_t> sizes = full.sizes().vec();
-    sizes[0] = chunk;
-    const Tensor padded = torch::zeros(sizes, shard.options().requires_grad(false));
-    padded.narrow(0, 0, shard.size(0)).copy_(shard);
-    sizes[0] = chunk * group.size();
-    const Tensor all = torch::empty(sizes, padded.options());
-    group.all_gather(padded.flatten(), all.flatten()).wait();
-    whole[name] = all.narrow(0, 0, full.size(0));
-    if (const auto slice = slices_.find(name); slice != slices_.end())
-      whole[name] = whole_of(whole[name], slice->second, mesh_.axis("tensor"));
-  }
-  return whole;
-}
-
-Tensor FullyShard::part_of(const std::string& name, const Tensor& whole) const {
-  const Group &rows = row_group(name), &tensor = mesh_.axis("tensor");
-  const auto slice = slices_.find(name);
-  const Tensor mine =
-      slice == slices_.end() ? whole : slice_of(whole, slice->second, tensor.rank(), tensor.size());
-  return shard_of(mine, rows.rank(), rows.size());
-}
-
 Tensor FullyShard::shard(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? Tensor() : found->second->shard;
 }
 
-FullyShard::Whole::Whole(FullyShard* sharded) : sharded_(sharded) {
-  if (!sharded_) return;
-  sharded_->settle();
-  for (const auto& unit : sharded_->units_) sharded_->unshard(*unit);
-  torch::NoGradGuard no_grad;
-  for (const auto& [name, slice] : sharded_->slices_) {
-    Tensor full = sharded_->by_name_.at(name)->full;
-    slices_.emplace_back(full, full.detach());
-    full.set_data(whole_of(full.detach(), slice, sharded_->mesh_.axis("tensor")));
-  }
+Region FullyShard::region(const std::string& name) const {
+  const Group &rows_of = row_group(name), &tensor = mesh_.axis("tensor");
+  const auto slice = slices_.find(name);
+  const bool split = slice != slices_.end();
+  const std::vector<int64_t> mine =
+      split ? slice_sizes(slice->second, tensor.size()) : by_name_.at(name)->full.sizes().vec();
+  Region region = rows_region(mine, shard_rows(mine[0], rows_of.rank(), rows_of.size()));
+  if (split) region.offset[slice->second.dim] += tensor.rank() * mine[slice->second.dim];
+  return region;
 }
 
-FullyShard::Whole::~Whole() {
-  if (!sharded_) return;
-  for (auto& [full, mine] : slices_) full.set_data(mine);
-  for (const auto& unit : sharded_->units_) sharded_->reshard(*unit);
+Copies FullyShard::copies(const std::string& name) const {
+  require(by_name_.count(name) > 0, "no parameter ", name);
+  const Group& group = mesh_.axis("replica");
+  return {.index = group.rank(), .count = group.size()};
 }
 
 FullyShard::WholeShapes::WholeShapes(FullyShard* sharded) {

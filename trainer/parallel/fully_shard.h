@@ -23,6 +23,7 @@
 #include "trainer/optim/adamw.h"
 #include "trainer/parallel/mesh.h"
 #include "trainer/parallel/shard_bucket.h"
+#include "trainer/parallel/shard_layout.h"
 #include "trainer/parallel/tensor_parallel.h"
 
 namespace cosmos::trainer {
@@ -60,27 +61,14 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   /// This rank's rows of the trained parameters, by parameter name; leaves with gradients.
   NamedTensors shards() const;
 
-  /// The whole tensors of which `shards` are this rank's rows, by parameter name (Adam moments,
-  /// averages, weights). Every rank calls it with the same names.
-  TensorMap gather(const TensorMap& shards) const;
-  /// What this rank holds of a whole tensor in the place of parameter `name`, a view.
-  Tensor part_of(const std::string& name, const Tensor& whole) const;
   /// What this rank holds of a parameter, trained or frozen; undefined when it is no parameter.
   Tensor shard(const std::string& name) const;
 
-  /// While one lives, the model's parameters are whole. Every rank makes one at the same time.
-  class Whole {
-   public:
-    explicit Whole(FullyShard* sharded);  ///< null: nothing happens
-    ~Whole();
-    Whole(const Whole&) = delete;
-    Whole& operator=(const Whole&) = delete;
+  /// Which box of the whole parameter that is.
+  Region region(const std::string& name) const;
+  /// Who else holds that box: the replicas.
+  Copies copies(const std::string& name) const;
 
-   private:
-    FullyShard* sharded_;
-    std::vector<std::pair<Tensor, Tensor>>
-        slices_;  ///< parameters that show more, and what they had
-  };
   /// While one lives, split parameters show the shapes that they have on one rank, without bytes:
   /// what files are held against.
   class WholeShapes {

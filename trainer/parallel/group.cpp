@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <torch/csrc/distributed/c10d/Work.hpp>
+#include <utility>
 
 #include "trainer/parallel/transport.h"
 
@@ -80,8 +81,9 @@ std::shared_ptr<Transport> local_transport() {
 }
 
 Pending::Pending() = default;
-Pending::Pending(c10::intrusive_ptr<c10d::Work> work, std::string what)
-    : work_(std::move(work)), what_(std::move(what)) {}
+Pending::Pending(c10::intrusive_ptr<c10d::Work> work, std::string what, GroupObserver* observer,
+                 int64_t number)
+    : work_(std::move(work)), what_(std::move(what)), observer_(observer), number_(number) {}
 Pending::~Pending() = default;
 Pending::Pending(Pending&&) noexcept = default;
 Pending& Pending::operator=(Pending&&) noexcept = default;
@@ -92,8 +94,13 @@ Pending::operator bool() const {
 void Pending::wait() {
   const c10::intrusive_ptr<c10d::Work> work = std::move(work_);
   work_.reset();
-  if (!work) return;
+  if (observer_) observer_->waiting(number_);
+  if (!work) {
+    if (observer_) std::exchange(observer_, nullptr)->finished(number_);
+    return;
+  }
   const bool done = or_fail(what_, [&] { return work->wait(); });
+  if (observer_) std::exchange(observer_, nullptr)->finished(number_);
   require(done, what_, ": expected it to complete, got an abort; look for the rank that failed ",
           "first");
 }
@@ -111,34 +118,36 @@ std::string Group::describe(const char* operation) const {
          std::to_string(size_);
 }
 
-/// Starts an operation, with its errors worded now or when it is waited for.
+/// Starts an operation on `bytes` of input, with its errors worded now or when it is waited for.
 template <typename Start>
-Pending Group::start(const char* operation, Start start_it) const {
+Pending Group::start(const char* operation, std::size_t bytes, Start start_it) const {
   const std::string what = describe(operation);
-  return Pending(or_fail(what, [&] { return start_it(what); }), what);
+  const int64_t number =
+      observer_ ? observer_->started(name_, operation, static_cast<int64_t>(bytes)) : 0;
+  return Pending(or_fail(what, [&] { return start_it(what); }), what, observer_.get(), number);
 }
 
 Pending Group::all_gather(const Tensor& in, const Tensor& out) const {
-  return start("all_gather", [&](const std::string& what) {
+  return start("all_gather", in.nbytes(), [&](const std::string& what) {
     check_parts(what, in, out, size_);
     return transport_->all_gather(flat(what, in), flat(what, out));
   });
 }
 
 Pending Group::reduce_scatter(const Tensor& in, const Tensor& out) const {
-  return start("reduce_scatter", [&](const std::string& what) {
+  return start("reduce_scatter", in.nbytes(), [&](const std::string& what) {
     check_parts(what, out, in, size_);
     return transport_->reduce_scatter(flat(what, in), flat(what, out));
   });
 }
 
 Pending Group::all_reduce(const Tensor& x, Reduce op) const {
-  return start("all_reduce",
+  return start("all_reduce", x.nbytes(),
                [&](const std::string& what) { return transport_->all_reduce(flat(what, x), op); });
 }
 
 Pending Group::broadcast(const Tensor& x, int64_t source) const {
-  return start("broadcast", [&](const std::string& what) {
+  return start("broadcast", x.nbytes(), [&](const std::string& what) {
     require(source >= 0 && source < size_, what, ": expected a source below ", size_, ", got ",
             source);
     return transport_->broadcast(flat(what, x), source);
@@ -146,7 +155,7 @@ Pending Group::broadcast(const Tensor& x, int64_t source) const {
 }
 
 Pending Group::all_to_all(const Tensor& in, const Tensor& out) const {
-  return start("all_to_all", [&](const std::string& what) {
+  return start("all_to_all", in.nbytes(), [&](const std::string& what) {
     require(in.numel() == out.numel() && in.numel() % size_ == 0 && in.dtype() == out.dtype(), what,
             ": expected as much to receive as to send, in ", size_, " equal parts, got ",
             in.numel(), " elements of ", in.dtype(), " and ", out.numel(), " of ", out.dtype());
@@ -156,7 +165,9 @@ Pending Group::all_to_all(const Tensor& in, const Tensor& out) const {
 
 Pending Group::exchange(const std::vector<Message>& send,
                         const std::vector<Message>& receive) const {
-  return start("exchange", [&](const std::string& what) {
+  std::size_t bytes = 0;
+  for (const Message& message : send) bytes += message.x.nbytes();
+  return start("exchange", bytes, [&](const std::string& what) {
     const auto flatten = [&](const std::vector<Message>& messages) {
       std::vector<Message> flattened;
       for (const Message& m : messages) {
@@ -171,8 +182,9 @@ Pending Group::exchange(const std::vector<Message>& send,
 }
 
 void Group::barrier() const {
-  start("barrier", [&](const std::string&) {
-    return transport_->all_reduce(torch::zeros({1}, torch::kInt64), Reduce::kSum);
+  const Tensor one = torch::zeros({1}, torch::kInt64);
+  start("barrier", one.nbytes(), [&](const std::string&) {
+    return transport_->all_reduce(one, Reduce::kSum);
   }).wait();
 }
 
@@ -202,13 +214,15 @@ std::shared_ptr<Group> Group::subgroup(const std::string& name,
           c10::IntArrayRef(ranks), "]");
   const auto me = std::find(ranks.begin(), ranks.end(), rank_);
   if (me == ranks.end()) return nullptr;
-  if (ranks.size() == 1) return std::make_shared<Group>(name);
+  if (ranks.size() == 1) return std::make_shared<Group>(name);  // has nobody to wait for
   const auto rank = static_cast<int64_t>(me - ranks.begin());
   const auto size = static_cast<int64_t>(ranks.size());
   const std::string what =
       "group " + name + ": set-up: rank " + std::to_string(rank) + " of " + std::to_string(size);
-  return std::make_shared<Group>(name, rank, size,
-                                 or_fail(what, [&] { return transport_->subgroup(name, ranks); }));
+  auto group = std::make_shared<Group>(
+      name, rank, size, or_fail(what, [&] { return transport_->subgroup(name, ranks); }));
+  group->set_observer(observer_);
+  return group;
 }
 
 std::shared_ptr<Group> connect(const RankEnv& env, at::Device device,

@@ -28,12 +28,24 @@ struct Message {
   int64_t peer = 0;  ///< rank in the group
 };
 
+/// Is told of every collective of a group and of the groups made of it: what a rank was in when it
+/// got stuck (trainer/resilience). Called by the thread that calls the group.
+class GroupObserver {
+ public:
+  virtual ~GroupObserver() = default;
+  /// Begun; returns a number of its own, from 1. `bytes`: of this rank's input.
+  virtual int64_t started(const std::string& group, const char* operation, int64_t bytes) = 0;
+  virtual void waiting(int64_t number) = 0;
+  virtual void finished(int64_t number) = 0;
+};
+
 /// A collective under way. Its outputs hold rubbish, and its inputs must not change, until wait().
 class Pending {
  public:
   Pending();  ///< nothing to wait for
   /// `what` begins the message of an error: "group shard: all_gather: rank 1 of 2".
-  explicit Pending(c10::intrusive_ptr<c10d::Work> work, std::string what = "collective");
+  explicit Pending(c10::intrusive_ptr<c10d::Work> work, std::string what = "collective",
+                   GroupObserver* observer = nullptr, int64_t number = 0);
   /// Waits for nothing; what is under way keeps its own hold on the tensors.
   ~Pending();
   Pending(Pending&&) noexcept;
@@ -47,6 +59,8 @@ class Pending {
  private:
   c10::intrusive_ptr<c10d::Work> work_;
   std::string what_;
+  GroupObserver* observer_ = nullptr;
+  int64_t number_ = 0;  ///< the observer's
 };
 
 class Group {
@@ -78,6 +92,9 @@ class Group {
   /// Every rank's text, by rank. For small things (metrics, names); goes through the CPU.
   std::vector<std::string> all_gather_text(const std::string& text) const;
 
+  /// Null: nobody. Groups that are made of this one afterwards have the same.
+  void set_observer(std::shared_ptr<GroupObserver> observer) { observer_ = std::move(observer); }
+
   /// The group of `ranks` (numbers in this group; their order is the new numbering). Called by all
   /// of them, and by others or not; null on a rank that is not among them.
   std::shared_ptr<Group> subgroup(const std::string& name, const std::vector<int64_t>& ranks) const;
@@ -85,12 +102,13 @@ class Group {
  private:
   std::string describe(const char* operation) const;
   template <typename Start>
-  Pending start(const char* operation, Start start_it) const;
+  Pending start(const char* operation, std::size_t bytes, Start start_it) const;
 
   std::string name_;
   int64_t rank_ = 0;
   int64_t size_ = 1;
   std::shared_ptr<Transport> transport_;
+  std::shared_ptr<GroupObserver> observer_;
 };
 
 /// The group "world" of all ranks of `env`, on the CPU or a GPU (by default number local_rank).

@@ -142,11 +142,6 @@ Tensor slice_of(const Tensor& whole, const TensorSlice& slice, int64_t rank, int
   return whole.narrow(slice.dim, rank * part, part);
 }
 
-Tensor whole_of(const Tensor& mine, const TensorSlice& slice, const Group& group) {
-  const torch::NoGradGuard no_grad;
-  return ModelCollectives(group).all_gather(mine, slice.dim).contiguous();
-}
-
 TensorParallel::TensorParallel(modules::Model& model, const Group& group, bool sequence,
                                std::shared_ptr<const modules::TokenPlan> inner)
     : collectives_(std::make_shared<ModelCollectives>(group)),

@@ -122,12 +122,11 @@ std::shared_ptr<modules::Model> DiffusionRecipe::model_for_plan() {
   return model;
 }
 
-bool DiffusionRecipe::write_adapter(const std::filesystem::path& dir) {
-  // Before the first real update (a checkpoint during warm-up) there is nothing to export.
-  if (!config_.lora || !modules::has_effect(*transformer())) return false;
-  modules::save_peft_adapter(dir, *transformer());
-  modules::save_diffusers_lora(dir, *transformer());
-  return true;
+std::map<std::string, modules::FileContent> DiffusionRecipe::adapter_files() {
+  if (!config_.lora) return {};
+  auto files = modules::peft_adapter_files(*transformer());
+  files.merge(modules::diffusers_lora_files(*transformer()));
+  return files;
 }
 
 std::shared_ptr<modules::VideoTokenizer> DiffusionRecipe::tokenizer() {

@@ -40,7 +40,7 @@ class DiffusionRecipe : public Recipe {
                                               const StepContext& context) override;
   std::vector<std::filesystem::path> write_samples(const std::filesystem::path& dir,
                                                    int64_t step) override;
-  bool write_adapter(const std::filesystem::path& dir) override;
+  std::map<std::string, modules::FileContent> adapter_files() override;
   Json resolved_config() const override;
   double flops_per_sample() const override;
   double tokens_per_sample() const override;

@@ -64,7 +64,7 @@ class DpoRecipe : public Recipe {
   std::shared_ptr<Dataset> train_data() override;
   std::shared_ptr<Dataset> validation_data() override;
   Loss loss(const Batch& batch, const StepContext& context) override;
-  bool write_adapter(const std::filesystem::path& dir) override;
+  std::map<std::string, modules::FileContent> adapter_files() override;
   Json resolved_config() const override;
 
  private:

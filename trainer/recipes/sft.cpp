@@ -96,10 +96,9 @@ Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
   return loss;
 }
 
-bool SftRecipe::write_adapter(const std::filesystem::path& dir) {
-  if (!config_.model.lora || !has_effect(*language_model())) return false;
-  modules::save_peft_adapter(dir, *language_model());
-  return true;
+std::map<std::string, modules::FileContent> SftRecipe::adapter_files() {
+  if (!config_.model.lora) return {};
+  return modules::peft_adapter_files(*language_model());
 }
 
 }  // namespace cosmos::trainer

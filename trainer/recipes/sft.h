@@ -28,7 +28,7 @@ class SftRecipe : public Recipe {
   std::shared_ptr<Dataset> validation_data() override;
   Loss loss(const Batch& batch, const StepContext& context) override;
   std::optional<double> loss_weight(const Batch& batch) const override;
-  bool write_adapter(const std::filesystem::path& dir) override;
+  std::map<std::string, modules::FileContent> adapter_files() override;
   Json resolved_config() const override;
 
  private:

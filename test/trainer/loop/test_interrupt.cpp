@@ -118,7 +118,7 @@ TEST_CASE("SIGTERM finishes the step, saves, and the same command goes on exactl
   wait_for_lines(stopped.path() / "metrics.jsonl", 7);
   ::kill(child, SIGTERM);
   CHECK(wait_for(child) == 128 + SIGTERM);
-  const auto steps = CheckpointStore(stopped.path() / "checkpoints", 0).steps();
+  const auto steps = CheckpointStore(stopped.path() / "checkpoints").steps();
   REQUIRE(!steps.empty());
   CHECK(steps.back() == lines_in(stopped.path() / "metrics.jsonl"));
   CHECK(wait_for(start_child(stopped.path(), "0")) == 0);
