@@ -78,8 +78,8 @@ namespace {
 
 /// Of a head without an adapter, which these losses would not see.
 std::optional<ops::ClassRange> class_range(const Linear& head) {
-  require(!head->adapter(), "a head with an adapter: make its logits, or leave the head out of ",
-          "target_modules");
+  require(!head->adapter(), "the head has an adapter, which a loss without logits passes by: ",
+          "leave it out (lora.exclude_modules)");
   return head->collective() ? head->collective()->class_range(head->out_features()) : std::nullopt;
 }
 
@@ -97,6 +97,15 @@ Tensor linear_cross_entropy(const Tensor& hidden, const Linear& head, const Tens
                                            ignore_index, label_smoothing, z_loss, reduction);
   return ops::linear_cross_entropy(hidden, head->weight, target, bias_of(head), ignore_index,
                                    label_smoothing, z_loss, reduction);
+}
+
+Tensor linear_log_probs(const Tensor& hidden, const Linear& head, const Tensor& target,
+                        double temperature, int64_t ignore_index) {
+  if (const auto range = class_range(head))
+    return std::get<0>(ops::split_linear_log_probs_entropy(
+        hidden, head->weight, target, bias_of(head), *range, temperature, ignore_index));
+  return ops::linear_log_probs(hidden, head->weight, target, bias_of(head), temperature,
+                               ignore_index);
 }
 
 std::tuple<Tensor, Tensor> linear_log_probs_entropy(const Tensor& hidden, const Linear& head,

@@ -115,7 +115,9 @@ Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears);
 Tensor linear_cross_entropy(const Tensor& hidden, const Linear& head, const Tensor& target,
                             int64_t ignore_index = -100, double label_smoothing = 0,
                             double z_loss = 0, std::string_view reduction = "mean");
-/// The same for ops::linear_log_probs_entropy: {log p, entropy}.
+/// The same for ops::linear_log_probs, and for linear_log_probs_entropy: {log p, entropy}.
+Tensor linear_log_probs(const Tensor& hidden, const Linear& head, const Tensor& target,
+                        double temperature = 1, int64_t ignore_index = -100);
 std::tuple<Tensor, Tensor> linear_log_probs_entropy(const Tensor& hidden, const Linear& head,
                                                     const Tensor& target, double temperature = 1,
                                                     int64_t ignore_index = -100);

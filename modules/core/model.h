@@ -53,6 +53,9 @@ class Model : public torch::nn::Module {
   void set_token_plan(std::shared_ptr<const TokenPlan> plan) { token_plan_ = std::move(plan); }
   /// Whether the model scatters, gathers and attends through its token plan.
   virtual bool splits_tokens() const { return false; }
+  /// Whether it scatters and gathers through it, its attention seeing the tokens that the products
+  /// before it give: enough for sequence parallelism, not for context parallelism.
+  virtual bool gathers_tokens() const { return splits_tokens(); }
   /// Which Linears tensor parallelism splits, and how; empty: the model has no such plan.
   virtual ParallelPlan parallel_plan() const { return {}; }
 

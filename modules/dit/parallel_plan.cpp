@@ -21,7 +21,8 @@ ParallelPlan CosmosTransformer3DModel::parallel_plan() const {
       for (const char* image : {"attn2.k_img", "attn2.v_img"})
         add(block + image, Split::kColumn, head, /*tokens=*/false);
     }
-    for (const char* out : {"attn1.to_out.0", "attn2.to_out.0"}) add(block + out, Split::kRow, head);
+    for (const char* out : {"attn1.to_out.0", "attn2.to_out.0"})
+      add(block + out, Split::kRow, head);
     add(block + "ff.net.0.proj", Split::kColumn, 1);
     add(block + "ff.net.2", Split::kRow, 1);
   }

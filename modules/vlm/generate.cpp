@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "modules/vlm/kv_cache.h"
-#include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace cosmos::modules {
 namespace {
@@ -182,8 +181,8 @@ Tensors answer_log_probs(LanguageModel& model, const std::vector<Sequence>& sequ
   const Tensor rows = torch::tensor(before, torch::kInt64).to(hidden.device());
   const Tensor target = torch::cat(targets);
   const Tensor log_probs =
-      model.run_head(hidden.index_select(0, rows), [&](const Tensors& in) -> Tensors {
-        return {ops::linear_log_probs(in[0], in[1], target, {}, temperature)};
+      model.run_head(hidden.index_select(0, rows), [&](const Tensor& x, const Linear& head) {
+        return linear_log_probs(x, head, target, temperature);
       });
   return log_probs.split_with_sizes(lengths);
 }

@@ -19,6 +19,15 @@ Tensor rows_of(const Tensor& types, TokenType type) {
   return types.flatten().eq(type).nonzero().squeeze(1);
 }
 
+// y + features at the places `rows` of the flattened batch of shape `sizes`, of which y is this
+// rank's tokens.
+Tensor add_visual(const Tensor& y, const Tensor& features, const Tensor& rows,
+                  at::IntArrayRef sizes, const TokenPlan& tokens) {
+  if (y.sizes() == sizes) return y.flatten(0, 1).index_add(0, rows, features).view(sizes);
+  const Tensor all = torch::zeros({sizes[0] * sizes[1], sizes[2]}, y.options());
+  return y + tokens.scatter(all.index_copy(0, rows, features).view(sizes), 1);
+}
+
 std::vector<int64_t> to_vector(const Tensor& x) {
   const Tensor host = x.to(torch::kCPU, torch::kInt64).contiguous();
   return {host.data_ptr<int64_t>(), host.data_ptr<int64_t>() + host.numel()};
@@ -168,19 +177,23 @@ Tensor LanguageModel::see_nothing(const Tensor& x) {
 
 Tensor LanguageModel::run_layers(Tensor x, const SequencePlan& plan, const Tensor& visual_rows,
                                  const Tensors& deepstack, Tensors* states) {
+  const std::vector<int64_t> sizes = x.sizes().vec();  // of all tokens
+  x = tokens()->scatter(x, 1);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (states) states->push_back(x);
+    if (states) states->push_back(tokens()->gather(x, 1));
     Tensors inputs = {x};
     if (i < deepstack.size()) inputs.push_back(deepstack[i]);
     x = run_block(text_prefix_ + "layers." + std::to_string(i), *layers_[i].ptr(), inputs,
-                  [layer = layers_[i], plan, visual_rows](const Tensors& in) mutable -> Tensors {
+                  [layer = layers_[i], plan, visual_rows, sizes,
+                   tokens = tokens()](const Tensors& in) mutable -> Tensors {
                     const Tensor y = layer(in[0], plan);
                     if (in.size() == 1) return {y};
-                    return {y.flatten(0, 1).index_add(0, visual_rows, in[1]).view(y.sizes())};
+                    return {add_visual(y, in[1], visual_rows, sizes, *tokens)};
                   })[0];
   }
   x = run_block(text_prefix_ + "norm", *norm_.ptr(), {x},
                 [this](const Tensors& in) -> Tensors { return {norm_(in[0])}; })[0];
+  x = tokens()->gather(x, 1);
   if (states) states->push_back(x);
   return x;
 }
@@ -208,12 +221,9 @@ Tensor LanguageModel::logits(const Tensor& hidden) {
                    [this](const Tensors& in) -> Tensors { return {lm_head_(in[0])}; })[0];
 }
 
-Tensor LanguageModel::run_head(const Tensor& hidden, const BlockFn& fn) {
-  require(!lm_head_->adapter(), "lm_head has an adapter, which a loss without logits passes by: ",
-          "leave it out (lora.exclude_modules)");
-  return run_block("lm_head", *lm_head_.ptr(), {hidden}, [this, fn](const Tensors& in) {
-    return fn({in[0], lm_head_->weight});
-  })[0];
+Tensor LanguageModel::run_head(const Tensor& hidden, const HeadFn& fn) {
+  return run_block("lm_head", *lm_head_.ptr(), {hidden},
+                   [this, fn](const Tensors& in) -> Tensors { return {fn(in[0], lm_head_)}; })[0];
 }
 
 TensorMap LanguageModel::run(const std::string& method, const TensorMap& inputs) {

@@ -60,8 +60,10 @@ class LanguageModel : public Model {
 
   /// [..., D] -> [..., V]
   Tensor logits(const Tensor& hidden);
-  /// Runs `fn` on {hidden, head weight [V, D]} as the head's block: losses that never make logits.
-  Tensor run_head(const Tensor& hidden, const BlockFn& fn);
+  /// Runs `fn` on hidden states and the head as the head's block: losses that never make logits
+  /// (modules/core/linear.h), whose classes may be split over ranks.
+  using HeadFn = std::function<Tensor(const Tensor& hidden, const Linear& head)>;
+  Tensor run_head(const Tensor& hidden, const HeadFn& fn);
 
   /// int64 [3, B, L], as transformers derives them.
   Tensor positions(const LanguageModelInputs& inputs) const;
@@ -69,6 +71,8 @@ class LanguageModel : public Model {
   /// "forward" with LanguageModelInputs' names -> `logits`; "generate": see run_generate().
   TensorMap run(const std::string& method, const TensorMap& inputs) override;
 
+  bool gathers_tokens() const override { return true; }
+  ParallelPlan parallel_plan() const override;
   std::string file_key(const std::string& name) const override;
   TensorMap from_file(TensorMap tensors) const override;
   TensorMap to_file(TensorMap tensors) const override;

@@ -322,8 +322,10 @@ Tensor merge_class_states(const Tensor& states) {
   const Tensor sums = field(1) * lower.exp();
   const Tensor weighted = (field(4) + lower * field(1)) * lower.exp();
   const Tensor missing = field(2).isnan();
-  const Tensor target = field(2).masked_fill(missing, 0).sum(0).masked_fill_(
-      missing.all(0), std::numeric_limits<double>::quiet_NaN());
+  const Tensor target = field(2)
+                            .masked_fill(missing, 0)
+                            .sum(0)
+                            .masked_fill_(missing.all(0), std::numeric_limits<double>::quiet_NaN());
   return at::stack({max, sums.sum(0), target, field(3).sum(0), weighted.sum(0)}, 1);
 }
 
@@ -338,11 +340,13 @@ std::tuple<Tensor, Tensor> class_losses(const Tensor& state, const Tensor& targe
   return {losses(state, target, p), entropies(state, target, p)};
 }
 
-std::tuple<Tensor, Tensor, Tensor> class_gradients(
-    const Tensor& grad, const Tensor& state, const Tensor& hidden, const Tensor& weight,
-    const Optional& bias, const Tensor& target, int64_t classes, int64_t ignore_index,
-    double label_smoothing, double z_loss, double scale, bool hidden_grad, bool weight_grad,
-    bool bias_grad) {
+std::tuple<Tensor, Tensor, Tensor> class_gradients(const Tensor& grad, const Tensor& state,
+                                                   const Tensor& hidden, const Tensor& weight,
+                                                   const Optional& bias, const Tensor& target,
+                                                   int64_t classes, int64_t ignore_index,
+                                                   double label_smoothing, double z_loss,
+                                                   double scale, bool hidden_grad, bool weight_grad,
+                                                   bool bias_grad) {
   auto [grad_hidden, grad_weight, grad_bias] =
       make_gradients(hidden, weight, hidden_grad, weight_grad, bias_grad);
   CrossEntropyRows p =

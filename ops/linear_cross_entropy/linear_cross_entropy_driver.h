@@ -29,8 +29,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> linear_cross_entropy_
     const at::Tensor& target, int64_t ignore_index, double label_smoothing, double z_loss,
     bool mean, bool hidden_grad, bool weight_grad, bool bias_grad);
 
-// Classes in ranges, each held elsewhere. `target` is by the range's own numbers: ignore_index where
-// the token is, V where its class is in another range.
+// Classes in ranges, each held elsewhere. `target` is by the range's own numbers: ignore_index
+// where the token is, V where its class is in another range.
 
 /// The range's share of every token's state, [N, 5], accumulate type.
 at::Tensor class_states(const at::Tensor& hidden, const at::Tensor& weight,

@@ -42,8 +42,8 @@ struct SplitLoss : torch::autograd::Function<SplitLoss> {
     const ClassRange& range = holder->range;
     const Tensor state = driver::merge_class_states(range.gather(
         driver::class_states(hidden, weight, bias, target, kIgnored, o.scale, entropy)));
-    auto [loss, entropies] = driver::class_losses(state, target, range.classes, kIgnored,
-                                                  o.label_smoothing, o.z_loss);
+    auto [loss, entropies] =
+        driver::class_losses(state, target, range.classes, kIgnored, o.label_smoothing, o.z_loss);
     ctx->save_for_backward({hidden, weight, bias.value_or(Tensor()), target, state});
     ctx->saved_data["range"] = c10::IValue::make_capsule(holder);
     ctx->saved_data["options"] = std::vector<double>{o.label_smoothing, o.z_loss, o.scale};
@@ -80,7 +80,8 @@ variable_list split_loss(const Tensor& hidden, const Tensor& weight, const Tenso
   const int64_t here = weight.size(0);
   require(range.first >= 0 && range.first + here <= range.classes, op, ": expected a range of ",
           range.classes, " classes, got ", here, " from ", range.first, " on");
-  require(target.scalar_type() == at::kLong && target.sizes() == hidden.sizes().slice(0, hidden.dim() - 1),
+  require(target.scalar_type() == at::kLong &&
+              target.sizes() == hidden.sizes().slice(0, hidden.dim() - 1),
           op, ": target: expected int64 ", hidden.sizes().slice(0, hidden.dim() - 1), ", got ",
           describe(target));
   const Tensor flat = target.reshape({-1}).contiguous();
@@ -110,8 +111,8 @@ Tensor split_linear_cross_entropy(const Tensor& hidden, const Tensor& weight, co
 std::tuple<Tensor, Tensor> split_linear_log_probs_entropy(
     const Tensor& hidden, const Tensor& weight, const Tensor& target, const Optional& bias,
     const ClassRange& range, double temperature, int64_t ignore_index) {
-  require(temperature > 0, "split_linear_log_probs_entropy: temperature: expected more than 0, got ",
-          temperature);
+  require(temperature > 0,
+          "split_linear_log_probs_entropy: temperature: expected more than 0, got ", temperature);
   const variable_list out = split_loss(hidden, weight, target, bias, range, ignore_index,
                                        {.scale = 1 / temperature}, true);
   return {out[0].neg().view(target.sizes()), out[1].view(target.sizes())};

@@ -7,10 +7,10 @@
 //   state of a range of classes: maximum and sum of exponentials, x of the target, sum of x, and
 //   the entropy's sum. States of all ranges merge into that of all classes.
 //
-// Communication is the caller's: `gather` gives every rank's states, `sum` adds a tensor up over the
-// ranks, both without a graph. Backward is the adjoint for the sum of the ranks' results: hidden's
-// gradient is this rank's part of it (what its classes contribute, of all ranks' losses), the
-// weight's and the bias's are complete for the rows held.
+// Communication is the caller's: `gather` gives every rank's states, `sum` adds a tensor up over
+// the ranks, both without a graph. Backward is the adjoint for the sum of the ranks' results:
+// hidden's gradient is this rank's part of it (what its classes contribute, of all ranks' losses),
+// the weight's and the bias's are complete for the rows held.
 //
 // Shapes, dtypes, ignored tokens and errors as in linear_cross_entropy.h; not for float16 without a
 // loss scale. Backward computes the logits again, in groups of classes: four products.

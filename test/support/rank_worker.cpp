@@ -17,6 +17,7 @@
 
 #include "modules/registry.h"
 #include "test/support/delayed_group.h"
+#include "test/support/language_recipe.h"
 #include "test/support/latent_clips.h"
 #include "tools/program.h"
 #include "trainer/checkpoint/store.h"
@@ -104,6 +105,7 @@ int run(int argc, char** argv) {
   modules::register_builtin_models();
   register_builtin_recipes();
   test::register_latent_clips();
+  test::register_language();
   const Config config = load_config(argv[2], {argv + 3, argv + argc});
   auto world = env.world > 1 ? connect(env, torch::kCPU, std::chrono::seconds(60)) : nullptr;
   if (const char* seed = std::getenv("COSMOS_TEST_DELAY"); seed && world)

@@ -74,6 +74,7 @@ struct ParallelConfig {
   std::string context_attention = "auto";
   int64_t tensor = 1;
   bool sequence = true;
+  int64_t expert = 1;
   bool reshard_after_forward = true;
 
   template <typename Visitor>
@@ -95,6 +96,10 @@ struct ParallelConfig {
     v("sequence", sequence,
       "with tensor above 1: split the tokens between the products, too (sequence parallelism); the "
       "same bytes move, fewer are kept for backward");
+    v("expert", expert,
+      "ranks between which the experts of mixture-of-experts blocks are split (expert "
+      "parallelism); "
+      "they read different samples, and share the shards of what is not an expert");
     v("reshard_after_forward", reshard_after_forward,
       "free a block's parameters between forward and backward; false: more memory, fewer gathers");
   }

@@ -99,6 +99,7 @@ void validate(const Config& config) {
   c.one_of({"auto", "ring", "all_to_all", "all_gather"}, "trainer.parallel.context_attention",
            t.parallel.context_attention);
   c.at_least(1, "trainer.parallel.tensor", t.parallel.tensor);
+  c.at_least(1, "trainer.parallel.expert", t.parallel.expert);
   c.one_of({"stop", "skip", "roll_back"}, "trainer.on_nonfinite", t.on_nonfinite);
   c.one_of({"ignore", "stop", "skip", "roll_back"}, "trainer.on_spike", t.on_spike);
   c.check(t.spike_sigmas > 0, "trainer.spike_sigmas", t.spike_sigmas, "a number above 0");

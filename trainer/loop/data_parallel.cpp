@@ -52,12 +52,12 @@ Json merge_rows(const std::vector<Json>& rows) {
 }
 
 int64_t shard_ranks(const ParallelConfig& config, int64_t ranks) {
-  const int64_t others = config.replica * config.context * config.tensor;
+  const int64_t others = config.replica * config.expert * config.context * config.tensor;
   const int64_t shard =
       config.shard > 0 ? config.shard : std::max<int64_t>(1, ranks / std::max<int64_t>(1, others));
   require(shard * others == ranks, "trainer.parallel: replica ", config.replica, " x shard ", shard,
-          " x context ", config.context, " x tensor ", config.tensor, " is ", shard * others,
-          " ranks, but there are ", ranks,
+          " x expert ", config.expert, " x context ", config.context, " x tensor ", config.tensor,
+          " is ", shard * others, " ranks, but there are ", ranks,
           ranks == 1 ? " (start more with --nproc N, torchrun, srun or mpirun)" : "");
   return shard;
 }
@@ -66,14 +66,17 @@ DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& c
     : world_(std::move(world)), config_(config) {
   const int64_t shard = shard_ranks(config, ranks());
   if (world_ && ranks() > 1)
-    mesh_ = std::make_unique<Mesh>(world_,
-                                   Mesh::Axes{{"replica", config.replica},
-                                              {"shard", shard},
-                                              {"context", config.context},
-                                              {"tensor", config.tensor}},
-                                   Mesh::Spans{{"data", {"replica", "shard"}},
-                                               {"weights", {"shard", "context"}},
-                                               {"model", {"shard", "context", "tensor"}}});
+    mesh_ =
+        std::make_unique<Mesh>(world_,
+                               Mesh::Axes{{"replica", config.replica},
+                                          {"shard", shard},
+                                          {"expert", config.expert},
+                                          {"context", config.context},
+                                          {"tensor", config.tensor}},
+                               Mesh::Spans{{"data", {"replica", "shard", "expert"}},
+                                           {"weights", {"shard", "expert", "context"}},
+                                           {"experts", {"shard", "context", "tensor"}},
+                                           {"model", {"shard", "expert", "context", "tensor"}}});
 }
 
 int64_t DataParallel::data_rank() const {
@@ -93,9 +96,12 @@ std::shared_ptr<modules::BlockRunner> DataParallel::shard(
         model, mesh_->axis("tensor"), config_.sequence,
         context_ ? std::shared_ptr<const modules::TokenPlan>(context_)
                  : std::make_shared<const modules::TokenPlan>());
+  if (config_.expert > 1) expert_ = std::make_unique<ExpertParallel>(model, mesh_->axis("expert"));
+  TensorSlices slices = tensor_ ? tensor_->slices() : TensorSlices();
+  if (expert_) slices.insert(expert_->slices().begin(), expert_->slices().end());
   sharded_ = std::make_shared<FullyShard>(
       model, *mesh_, ShardOptions{.reshard_after_forward = config_.reshard_after_forward},
-      std::move(inner), tensor_ ? tensor_->slices() : TensorSlices());
+      std::move(inner), std::move(slices));
   return sharded_;
 }
 
@@ -110,6 +116,10 @@ void DataParallel::split_tokens(modules::Model& model) {
   context_ = std::make_shared<ContextPlan>(mesh_->axis("context"),
                                            context_attention(config_.context_attention));
   model.set_token_plan(context_);
+}
+
+int64_t DataParallel::activation_bytes() const {
+  return (tensor_ ? tensor_->bytes() : 0) + (expert_ ? expert_->bytes() : 0);
 }
 
 Tensor DataParallel::mean(const Tensor& scalar) const {

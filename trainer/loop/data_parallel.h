@@ -8,8 +8,10 @@
 #include "modules/core/model.h"
 #include "trainer/config/config.h"
 #include "trainer/parallel/context_parallel.h"
+#include "trainer/parallel/expert_parallel.h"
 #include "trainer/parallel/fully_shard.h"
 #include "trainer/parallel/mesh.h"
+#include "trainer/parallel/tensor_parallel.h"
 
 namespace cosmos::trainer {
 
@@ -26,7 +28,7 @@ class DataParallel {
   int64_t ranks() const { return world_ ? world_->size() : 1; }
   /// The one that writes what there is one of.
   bool first() const { return rank() == 0; }
-  /// Among those that read different samples: along replica and shard.
+  /// Among those that read different samples: along replica, shard and expert.
   int64_t data_rank() const;
   int64_t data_ranks() const;
 
@@ -39,7 +41,7 @@ class DataParallel {
   /// Null in one process.
   FullyShard* sharded() const { return sharded_.get(); }
   /// Bytes of activations that this rank handed to collectives so far.
-  int64_t activation_bytes() const { return tensor_ ? tensor_->bytes() : 0; }
+  int64_t activation_bytes() const;
 
   /// Mean over ranks of a scalar.
   Tensor mean(const Tensor& scalar) const;
@@ -67,6 +69,7 @@ class DataParallel {
   std::unique_ptr<Mesh> mesh_;
   ParallelConfig config_;
   std::unique_ptr<TensorParallel> tensor_;
+  std::unique_ptr<ExpertParallel> expert_;
   std::shared_ptr<FullyShard> sharded_;
   std::shared_ptr<const ContextPlan> context_;
 };

@@ -76,27 +76,33 @@ void count_whole(const modules::Model& model, const TrainerConfig& t, Plan& plan
 /// One rank of several: its rows (float32 where trained, one for weight and master), the blocks
 /// that are whole at a time, and what FullyShard hands to collectives.
 void count_shards(const modules::Model& model, const TrainerConfig& t, Plan& plan) {
-  const TensorSlices slices = tensor_slices(model, plan.tensor);
+  TensorSlices slices = tensor_slices(model, plan.tensor);
+  slices.merge(expert_slices(model, plan.expert));
   Seen seen;
   double gathers = 0, largest = 0, all = 0;
   bool backward = false;  // blocks before the first trained one are gathered for forward alone
   for (const ShardUnit& unit : shard_units(model)) {
     double whole = 0;
+    Seen here;
     for (const auto& item : unit.block->named_parameters()) {
       const Tensor& p = item.value();
-      if (!seen.insert(p.unsafeGetTensorImpl()).second) continue;
+      if (!here.insert(p.unsafeGetTensorImpl()).second) continue;
+      const bool tied = !seen.insert(p.unsafeGetTensorImpl()).second;  // another block has it, too
       const std::string name = unit.name + "." + item.key();
       const bool low = t.precision == "bf16" && !model.keeps_float32(name);
       // A slice's rows on the ranks that have the same slice, other rows on all of the replica.
       const auto slice = slices.find(name);
-      const bool split = slice != slices.end();
+      const int64_t parts = slice == slices.end()            ? 1
+                            : slice->second.axis == "expert" ? plan.expert
+                                                             : plan.tensor;
       const std::vector<int64_t> sizes =
-          split ? slice_sizes(slice->second, plan.tensor) : p.sizes().vec();
-      const int64_t holders = split ? plan.shard : plan.shard * plan.tensor;
+          parts > 1 ? slice_sizes(slice->second, parts) : p.sizes().vec();
+      const int64_t holders = plan.shard * plan.tensor / parts;
       const auto rows = static_cast<double>(ops::padded_shard_numel(sizes, holders));
       const auto ranks = static_cast<double>(holders);
       whole += ranks * rows * (low ? 2 : 4);
       backward |= p.requires_grad();
+      if (tied) continue;
       plan.weight_bytes += rows * (low && !p.requires_grad() ? 2 : 4);
       if (!p.requires_grad()) continue;
       plan.gradient_bytes += rows * 4;
@@ -123,7 +129,8 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   Plan plan;
   plan.replica = t.parallel.replica;
   plan.context = t.parallel.context;
-  plan.shard = shard_ranks(t.parallel, ranks) * plan.context;
+  plan.expert = t.parallel.expert;
+  plan.shard = shard_ranks(t.parallel, ranks) * plan.expert * plan.context;
   plan.tensor = t.parallel.tensor;
   {
     const modules::SkipInit untouched;

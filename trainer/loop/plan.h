@@ -16,6 +16,7 @@ struct Plan {
   int64_t parameters = 0;
   int64_t trained = 0;
   int64_t shard = 1, replica = 1;   ///< ranks that share one copy of the state; copies
+  int64_t expert = 1;               ///< of the ranks of a copy: those that hold other experts
   int64_t tensor = 1;               ///< ranks that hold slices of each of those
   int64_t context = 1;              ///< ranks that share the tokens of a sample
   double flops_per_step = 0;        ///< 0: the recipe does not say

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <torch/csrc/autograd/custom_function.h>
+#include <typeinfo>
 
 namespace cosmos::trainer {
 
@@ -34,75 +35,121 @@ namespace {
 
 bool is_container(const torch::nn::Module& module) {
   const auto children = module.named_children();
-  return module.parameters(/*recurse=*/false).empty() && !children.is_empty() &&
+  if (!module.parameters(/*recurse=*/false).empty() || children.is_empty()) return false;
+  return typeid(module) == typeid(torch::nn::Module) ||
          std::all_of(children.begin(), children.end(), [](const auto& child) {
            return child.key().find_first_not_of("0123456789") == std::string::npos;
          });
+}
+
+void list_units(const torch::nn::Module& parent, const std::string& path,
+                std::vector<ShardUnit>& units) {
+  for (const auto& child : parent.named_children()) {
+    if (is_container(*child.value()))
+      list_units(*child.value(), path + child.key() + ".", units);
+    else
+      units.push_back({path + child.key(), child.value()});
+  }
+}
+
+const void* identity(const Tensor& parameter) {
+  return parameter.unsafeGetTensorImpl();
+}
+
+/// A block's parameters, each once.
+std::vector<std::pair<std::string, Tensor>> parameters_of(const ShardUnit& unit) {
+  std::vector<std::pair<std::string, Tensor>> found;
+  std::set<const void*> seen;
+  for (const auto& item : unit.block->named_parameters())
+    if (seen.insert(identity(item.value())).second)
+      found.emplace_back(unit.name + "." + item.key(), item.value());
+  return found;
 }
 
 }  // namespace
 
 std::vector<ShardUnit> shard_units(const torch::nn::Module& model) {
   std::vector<ShardUnit> units;
-  for (const auto& child : model.named_children()) {
-    if (!is_container(*child.value())) {
-      units.push_back({child.key(), child.value()});
-      continue;
-    }
-    for (const auto& block : child.value()->named_children())
-      units.push_back({child.key() + "." + block.key(), block.value()});
-  }
+  list_units(model, "", units);
   return units;
 }
 
 FullyShard::FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
                        std::shared_ptr<modules::BlockRunner> inner, TensorSlices slices)
     : mesh_(mesh), options_(options), slices_(std::move(slices)), inner_(std::move(inner)) {
-  for (const ShardUnit& unit : shard_units(model)) add_unit(unit.name, *unit.block);
+  const std::vector<ShardUnit> units = shard_units(model);
+  for (const ShardUnit& unit : units)
+    for (const auto& [name, parameter] : parameters_of(unit)) ++users_[identity(parameter)];
+  for (const ShardUnit& unit : units) add_unit(unit);
   for (const auto& item : model.named_parameters())
     require(by_name_.count(item.key()) > 0, "cannot shard ", model.class_name(), ": parameter ",
             item.key(), " is in none of its blocks");
 }
 
 const Group& FullyShard::row_group(const std::string& name) const {
-  return mesh_.axis(slices_.count(name) > 0 ? "weights" : "model");
+  const auto slice = slices_.find(name);
+  if (slice == slices_.end()) return mesh_.axis("model");
+  return mesh_.axis(slice->second.axis == "expert" ? "experts" : "weights");
 }
 
-void FullyShard::add_unit(const std::string& name, torch::nn::Module& block) {
+ShardBucket* FullyShard::add_bucket(const Params& params) {
+  buckets_.push_back(std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_));
+  ShardBucket* bucket = buckets_.back().get();
+  for (const auto& param : bucket->params()) by_name_[param.name] = &param;
+  return bucket;
+}
+
+ShardBucket* FullyShard::tied_bucket(const std::string& name, const Tensor& parameter) {
+  ShardBucket*& bucket = tied_[identity(parameter)];
+  if (!bucket) bucket = add_bucket({{name, parameter}});
+  by_name_[name] = &bucket->params()[0];
+  return bucket;
+}
+
+bool FullyShard::is_tied(const ShardBucket& bucket) const {
+  return users_.at(identity(bucket.params()[0].full)) > 1;
+}
+
+void FullyShard::add_unit(const ShardUnit& given) {
   // One bucket a dtype (bf16 weights and the few that stay float32) and group.
-  std::map<std::pair<torch::Dtype, bool>, std::vector<std::pair<std::string, Tensor>>> kinds;
-  std::set<const void*> seen;
-  for (const auto& item : block.named_parameters()) {
-    if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
-    const std::string path = name + "." + item.key();
-    kinds[{item.value().scalar_type(), slices_.count(path) > 0}].emplace_back(path, item.value());
-  }
+  std::map<std::pair<torch::Dtype, std::string>, Params> kinds;
   auto unit = std::make_unique<Unit>();
-  unit->name = name;
-  for (const auto& [kind, params] : kinds) {
-    unit->buckets.push_back(
-        std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_));
-    unit->trained |= unit->buckets.back()->trained();
-    for (const auto& param : unit->buckets.back()->params()) by_name_[param.name] = &param;
+  unit->name = given.name;
+  for (const auto& [name, parameter] : parameters_of(given)) {
+    if (users_.at(identity(parameter)) > 1)
+      unit->tied.push_back(tied_bucket(name, parameter));
+    else
+      kinds[{parameter.scalar_type(), row_group(name).name()}].emplace_back(name, parameter);
   }
-  by_block_[&block] = unit.get();
+  for (const auto& [kind, params] : kinds) {
+    unit->buckets.push_back(add_bucket(params));
+    unit->trained |= unit->buckets.back()->trained();
+  }
+  by_block_[given.block.get()] = unit.get();
   units_.push_back(std::move(unit));
 }
 
 FullyShard::Unit* FullyShard::unit_of(const std::string& name, torch::nn::Module& block) {
   const auto found = by_block_.find(&block);
   require(found != by_block_.end(), "cannot shard block ", name,
-          ": only models whose blocks are their direct children, or those of a list of blocks, can "
-          "be (the DiT); train this one in one process");
+          ": only models whose blocks are their children, or those of plain containers, can be; "
+          "train this one in one process");
   return found->second;
 }
 
 void FullyShard::unshard(Unit& unit) {
-  for (const auto& bucket : unit.buckets) bucket->unshard(traffic_);
+  for (ShardBucket* bucket : unit.buckets) bucket->unshard(traffic_);
+  for (ShardBucket* bucket : unit.tied) bucket->unshard(traffic_);
+}
+
+void FullyShard::prefetch(Unit& unit) {
+  for (ShardBucket* bucket : unit.buckets) bucket->prefetch(traffic_);
+  for (ShardBucket* bucket : unit.tied) bucket->prefetch(traffic_);
 }
 
 void FullyShard::reshard(Unit& unit) {
-  for (const auto& bucket : unit.buckets) bucket->reshard();
+  for (ShardBucket* bucket : unit.buckets) bucket->reshard();
+  for (ShardBucket* bucket : unit.tied) bucket->reshard();
 }
 
 /// Makes the unit whole and begins to gather the one that followed it last time. The first of a
@@ -117,8 +164,7 @@ void FullyShard::enter(Unit& unit) {
   if (last_) last_->after = &unit;
   last_ = &unit;
   unshard(unit);
-  if (unit.after)
-    for (const auto& bucket : unit.after->buckets) bucket->prefetch(traffic_);
+  if (unit.after) prefetch(*unit.after);
 }
 
 Tensors FullyShard::run(const std::string& name, torch::nn::Module& block, const Tensors& inputs,
@@ -161,8 +207,7 @@ void FullyShard::mark_outputs(Unit& unit, const Tensors& outputs) {
 
 void FullyShard::before_backward(Unit& unit) {
   unshard(unit);
-  if (unit.before && unit.before->expects_backward)
-    for (const auto& bucket : unit.before->buckets) bucket->prefetch(traffic_);
+  if (unit.before && unit.before->expects_backward) prefetch(*unit.before);
 }
 
 void FullyShard::after_backward(Unit& unit) {
@@ -174,15 +219,14 @@ void FullyShard::after_backward(Unit& unit) {
 void FullyShard::reduce(Unit& unit) {
   if (!unit.trained || unit.reduced) return;
   unit.reduced = true;
-  for (const auto& bucket : unit.buckets) {
-    if (!reduce_) {
-      bucket->keep_gradients();
-      continue;
-    }
-    if (reducing_) reducing_->finish_reduce();  // one at a time: bounded memory
-    bucket->reduce(traffic_);
-    reducing_ = bucket.get();
-  }
+  for (ShardBucket* bucket : unit.buckets) reduce(*bucket);
+}
+
+void FullyShard::reduce(ShardBucket& bucket) {
+  if (!reduce_) return bucket.keep_gradients();
+  if (reducing_) reducing_->finish_reduce();  // one at a time: bounded memory
+  bucket.reduce(traffic_);
+  reducing_ = &bucket;
 }
 
 void FullyShard::finish_backward() {
@@ -190,30 +234,28 @@ void FullyShard::finish_backward() {
   // construction: the same on every rank.
   for (const auto& unit : units_)
     if (!unit->reduced) after_backward(*unit);
+  for (const auto& bucket : buckets_)
+    if (is_tied(*bucket)) reduce(*bucket);
   if (reducing_) reducing_->finish_reduce();
   reducing_ = nullptr;
-  for (const auto& unit : units_) {
-    unit->reduced = false;
-    for (const auto& bucket : unit->buckets)
-      for (const auto& param : bucket->params())
-        require(!param.full.grad().defined(), unit->name, ": ", param.name,
-                " received a gradient after its block's backward had ended");
-  }
+  for (const auto& unit : units_) unit->reduced = false;
+  for (const auto& bucket : buckets_)
+    for (const auto& param : bucket->params())
+      require(!param.full.grad().defined(), param.name,
+              " received a gradient after its block's backward had ended");
   settle();
 }
 
 /// Forgets gathers that nobody used: they may be of other weights.
 void FullyShard::settle() {
-  for (const auto& unit : units_)
-    for (const auto& bucket : unit->buckets) bucket->drop_prefetched();
+  for (const auto& bucket : buckets_) bucket->drop_prefetched();
 }
 
 NamedTensors FullyShard::shards() const {
   NamedTensors found;
-  for (const auto& unit : units_)
-    for (const auto& bucket : unit->buckets)
-      for (const auto& param : bucket->params())
-        if (param.trained) found.emplace_back(param.name, param.shard);
+  for (const auto& bucket : buckets_)
+    for (const auto& param : bucket->params())
+      if (param.trained) found.emplace_back(param.name, param.shard);
   return found;
 }
 
@@ -223,13 +265,16 @@ Tensor FullyShard::shard(const std::string& name) const {
 }
 
 Region FullyShard::region(const std::string& name) const {
-  const Group &rows_of = row_group(name), &tensor = mesh_.axis("tensor");
+  const Group& rows_of = row_group(name);
   const auto slice = slices_.find(name);
-  const bool split = slice != slices_.end();
-  const std::vector<int64_t> mine =
-      split ? slice_sizes(slice->second, tensor.size()) : by_name_.at(name)->full.sizes().vec();
+  if (slice == slices_.end()) {
+    const at::IntArrayRef sizes = by_name_.at(name)->full.sizes();
+    return rows_region(sizes, shard_rows(sizes[0], rows_of.rank(), rows_of.size()));
+  }
+  const Group& ranks = mesh_.axis(slice->second.axis);
+  const std::vector<int64_t> mine = slice_sizes(slice->second, ranks.size());
   Region region = rows_region(mine, shard_rows(mine[0], rows_of.rank(), rows_of.size()));
-  if (split) region.offset[slice->second.dim] += tensor.rank() * mine[slice->second.dim];
+  region.offset[slice->second.dim] += ranks.rank() * mine[slice->second.dim];
   return region;
 }
 
@@ -254,11 +299,10 @@ FullyShard::WholeShapes::~WholeShapes() {
 
 int64_t FullyShard::resident_bytes() const {
   int64_t bytes = 0;
-  for (const auto& [name, param] : by_name_) {
-    bytes += static_cast<int64_t>(param->shard.nbytes());
-    if (param->shard.grad().defined()) bytes += static_cast<int64_t>(param->shard.grad().nbytes());
-    if (param->sum.defined()) bytes += static_cast<int64_t>(param->sum.nbytes());
-  }
+  for (const auto& bucket : buckets_)
+    for (const auto& param : bucket->params())
+      for (const Tensor& held : {param.shard, param.shard.grad(), param.sum})
+        if (held.defined()) bytes += static_cast<int64_t>(held.nbytes());
   return bytes;
 }
 

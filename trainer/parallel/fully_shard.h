@@ -6,9 +6,10 @@
 // gradients are reduce-scattered as soon as they are there. With a "replica" axis above 1 each
 // replica holds all shards and gradients are summed over it, too (HSDP).
 //
-// Over which ranks: all of one replica ("model": shard x context x tensor), unless tensor
-// parallelism gave each of them a slice of its own, whose rows are split over the ranks that have
-// the same slice ("weights": shard x context). So every rank holds numbers that no other of its
+// Over which ranks: all of one replica ("model": shard x expert x context x tensor), unless each
+// of them has a slice of its own, whose rows are split over the ranks that have the same slice:
+// shard x expert x context ("weights") where tensor parallelism slices, shard x context x tensor
+// ("experts") where expert parallelism does. So every rank holds numbers that no other of its
 // replica holds, and reducing to them sums over all ranks that computed with the parameter.
 //
 // The optimiser works on shards(). The model's own parameters keep their shapes and have no bytes
@@ -24,7 +25,7 @@
 #include "trainer/parallel/mesh.h"
 #include "trainer/parallel/shard_bucket.h"
 #include "trainer/parallel/shard_layout.h"
-#include "trainer/parallel/tensor_parallel.h"
+#include "trainer/parallel/tensor_slice.h"
 
 namespace cosmos::trainer {
 
@@ -33,8 +34,8 @@ struct ShardOptions {
   bool reshard_after_forward = true;
 };
 
-/// What is gathered together: the children of the model, or of a container in it (a module without
-/// parameters of its own and with numbered children), with their paths.
+/// What is gathered together: the children of the model, or of a container in it (a module that has
+/// no parameters and no class of its own, or a list), at any depth, with their paths.
 struct ShardUnit {
   std::string name;
   std::shared_ptr<torch::nn::Module> block;
@@ -45,7 +46,7 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
  public:
   /// Shards the model in place; its blocks are shard_units(). `inner` runs their computation
   /// (activation checkpointing), null for a plain call. Weights must be the same on all ranks, but
-  /// for those in `slices`, which TensorParallel has split.
+  /// for those in `slices`, which TensorParallel and ExpertParallel have split.
   FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
              std::shared_ptr<modules::BlockRunner> inner, TensorSlices slices = {});
 
@@ -86,10 +87,12 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   int64_t resident_bytes() const;
 
  private:
-  /// A block's buckets, one a dtype and group.
+  /// A block's buckets, one a dtype and group, and those of weights that it shares with others
+  /// (tied embeddings), which are reduced when all have had their backward.
   struct Unit {
     std::string name;
-    std::vector<std::unique_ptr<ShardBucket>> buckets;
+    std::vector<ShardBucket*> buckets;
+    std::vector<ShardBucket*> tied;
     bool trained = false;
     bool expects_backward = false;             ///< ran with gradients, and its backward did not yet
     bool reduced = false;                      ///< in this backward
@@ -97,13 +100,19 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   };
 
   const Group& row_group(const std::string& name) const;
-  void add_unit(const std::string& name, torch::nn::Module& block);
+  using Params = std::vector<std::pair<std::string, Tensor>>;
+  ShardBucket* add_bucket(const Params& params);
+  bool is_tied(const ShardBucket& bucket) const;
+  ShardBucket* tied_bucket(const std::string& name, const Tensor& parameter);
+  void add_unit(const ShardUnit& given);
   Unit* unit_of(const std::string& name, torch::nn::Module& block);
   void unshard(Unit& unit);
   void reshard(Unit& unit);
   void enter(Unit& unit);
   void settle();
+  void prefetch(Unit& unit);
   void reduce(Unit& unit);
+  void reduce(ShardBucket& bucket);
   void before_backward(Unit& unit);
   void after_backward(Unit& unit);
   Tensors mark_inputs(Unit& unit, const Tensors& inputs);
@@ -113,7 +122,10 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   ShardOptions options_;
   TensorSlices slices_;
   std::shared_ptr<modules::BlockRunner> inner_;
+  std::vector<std::unique_ptr<ShardBucket>> buckets_;
   std::vector<std::unique_ptr<Unit>> units_;
+  std::map<const void*, int> users_;          ///< blocks that have a parameter
+  std::map<const void*, ShardBucket*> tied_;  ///< of parameters that several have
   std::map<const torch::nn::Module*, Unit*> by_block_;
   std::map<std::string, const ShardBucket::Param*> by_name_;
   Unit *first_ = nullptr, *last_ = nullptr;  ///< to run in a forward: the first ever, the latest

@@ -20,11 +20,20 @@ void check(const Mesh::Axes& axes, int64_t world) {
           " ranks");
 }
 
-/// The ranks on the line through `rank` along an axis whose neighbours are `stride` apart.
-std::vector<int64_t> line(int64_t rank, int64_t stride, int64_t size) {
-  const int64_t first = rank - rank / stride % size * stride;
-  std::vector<int64_t> ranks;
-  for (int64_t i = 0; i < size; ++i) ranks.push_back(first + i * stride);
+struct Line {
+  int64_t stride = 1, size = 1;  ///< neighbours are `stride` apart
+};
+
+/// The ranks that differ from `rank` along `lines` only, the last one fastest.
+std::vector<int64_t> ranks_along(int64_t rank, const std::vector<Line>& lines) {
+  for (const Line& line : lines) rank -= rank / line.stride % line.size * line.stride;
+  std::vector<int64_t> ranks = {rank};
+  for (const Line& line : lines) {
+    std::vector<int64_t> more;
+    for (const int64_t first : ranks)
+      for (int64_t i = 0; i < line.size; ++i) more.push_back(first + i * line.stride);
+    ranks = std::move(more);
+  }
   return ranks;
 }
 
@@ -33,18 +42,17 @@ std::vector<int64_t> line(int64_t rank, int64_t stride, int64_t size) {
 Mesh::Mesh(std::shared_ptr<Group> world, const Axes& axes, const Spans& spans)
     : world_(std::move(world)) {
   check(axes, world_->size());
-  std::map<std::string, std::pair<int64_t, int64_t>> lines;  // stride and size
+  std::map<std::string, Line> lines;
   int64_t stride = world_->size();
   for (const auto& [name, size] : axes) {
     stride /= size;
     lines[name] = {stride, size};
-    groups_[name] = world_->subgroup(name, line(world_->rank(), stride, size));
+    groups_[name] = world_->subgroup(name, ranks_along(world_->rank(), {lines[name]}));
   }
   for (const auto& [name, parts] : spans) {
-    int64_t size = 1;
-    for (const std::string& part : parts) size *= lines.at(part).second;
-    const int64_t inner = lines.at(parts.back()).first;
-    groups_[name] = world_->subgroup(name, line(world_->rank(), inner, size));
+    std::vector<Line> along;
+    for (const std::string& part : parts) along.push_back(lines.at(part));
+    groups_[name] = world_->subgroup(name, ranks_along(world_->rank(), along));
   }
 }
 

@@ -20,7 +20,8 @@ namespace cosmos::trainer {
 class Mesh {
  public:
   using Axes = std::vector<std::pair<std::string, int64_t>>;
-  /// Neighbouring axes taken together under a name of their own: {"weights", {"shard", "context"}}.
+  /// Axes taken together under a name of their own, in their order: {"weights", {"shard",
+  /// "context"}}.
   using Spans = std::vector<std::pair<std::string, std::vector<std::string>>>;
 
   /// Called by all ranks of `world`; makes a group for every axis and span longer than 1. Throws

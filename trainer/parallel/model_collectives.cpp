@@ -1,41 +1,8 @@
 #include "trainer/parallel/model_collectives.h"
 
-#include <torch/csrc/autograd/custom_function.h>
+#include "trainer/parallel/linear_map.h"
 
 namespace cosmos::trainer {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-/// y = A x with the gradient Aᵀ dy.
-struct LinearMap : torch::autograd::Function<LinearMap> {
-  struct Maps : torch::CustomClassHolder {
-    std::function<Tensor(const Tensor&)> map, adjoint;
-  };
-
-  static Tensor forward(AutogradContext* ctx, const c10::intrusive_ptr<Maps>& maps,
-                        const Tensor& x) {
-    ctx->saved_data["maps"] = c10::IValue::make_capsule(maps);
-    return maps->map(x);
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const auto maps = c10::static_intrusive_pointer_cast<Maps>(ctx->saved_data["maps"].toCapsule());
-    return {Tensor(), maps->adjoint(grads[0])};
-  }
-};
-
-namespace {
-
-Tensor apply(std::function<Tensor(const Tensor&)> map, std::function<Tensor(const Tensor&)> adjoint,
-             const Tensor& x) {
-  auto maps = c10::make_intrusive<LinearMap::Maps>();
-  maps->map = std::move(map);
-  maps->adjoint = std::move(adjoint);
-  return LinearMap::apply(maps, x);
-}
-
-}  // namespace
 
 // The collective is waited for where its result is first needed; with a transport that runs beside
 // the computation (NCCL) wait() only orders streams.
@@ -71,21 +38,21 @@ Tensor ModelCollectives::sum(const Tensor& x) const {
 
 Tensor ModelCollectives::all_gather(const Tensor& x, int64_t dim) const {
   const int64_t d = at::maybe_wrap_dim(dim, x.dim());
-  return apply([this, d](const Tensor& y) { return gather(y, d); },
-               [this, d](const Tensor& y) { return scatter_sum(y, d); }, x);
+  return apply_linear([this, d](const Tensor& y) { return gather(y, d); },
+                      [this, d](const Tensor& y) { return scatter_sum(y, d); }, x);
 }
 
 Tensor ModelCollectives::reduce_scatter(const Tensor& x, int64_t dim) const {
   const int64_t d = at::maybe_wrap_dim(dim, x.dim());
   require(x.size(d) % group_.size() == 0, "group ", group_.name(), ": expected a multiple of ",
           group_.size(), " tokens, got ", x.size(d));
-  return apply([this, d](const Tensor& y) { return scatter_sum(y, d); },
-               [this, d](const Tensor& y) { return gather(y, d); }, x);
+  return apply_linear([this, d](const Tensor& y) { return scatter_sum(y, d); },
+                      [this, d](const Tensor& y) { return gather(y, d); }, x);
 }
 
 Tensor ModelCollectives::all_reduce(const Tensor& x) const {
   const auto total = [this](const Tensor& y) { return sum(y); };
-  return apply(total, total, x);
+  return apply_linear(total, total, x);
 }
 
 Tensor ModelCollectives::narrow(const Tensor& x, int64_t dim) const {

@@ -66,9 +66,11 @@ class SequencePlan : public modules::TokenPlan {
   Tensor scatter(const Tensor& x, int64_t dim) const override {
     const Tensor part = inner_->scatter(x, dim);
     const int64_t ranks = collectives_->group().size();
-    require(part.size(dim) % ranks == 0, "trainer.parallel.tensor: ", ranks,
-            " ranks do not divide the ", part.size(dim),
-            " tokens of a frame; change the clip's size, or set trainer.parallel.sequence=false");
+    require(
+        part.size(dim) % ranks == 0, "trainer.parallel.tensor: ", ranks,
+        " ranks do not divide the ", part.size(dim),
+        " tokens of a frame or sequence; change the size of the clips, pad the sequences, or set "
+        "trainer.parallel.sequence=false");
     return collectives_->narrow(part, dim);
   }
   Tensor gather(const Tensor& x, int64_t dim) const override {
@@ -131,31 +133,14 @@ TensorSlices tensor_slices(const modules::Model& model, int64_t ranks) {
   return slices;
 }
 
-std::vector<int64_t> slice_sizes(const TensorSlice& slice, int64_t ranks) {
-  std::vector<int64_t> sizes = slice.whole;
-  sizes[slice.dim] /= ranks;
-  return sizes;
-}
-
-Tensor slice_of(const Tensor& whole, const TensorSlice& slice, int64_t rank, int64_t ranks) {
-  const int64_t part = whole.size(slice.dim) / ranks;
-  return whole.narrow(slice.dim, rank * part, part);
-}
-
 TensorParallel::TensorParallel(modules::Model& model, const Group& group, bool sequence,
                                std::shared_ptr<const modules::TokenPlan> inner)
     : collectives_(std::make_shared<ModelCollectives>(group)),
       slices_(tensor_slices(model, group.size())) {
-  const torch::NoGradGuard no_grad;
-  auto parameters = model.named_parameters();
-  for (const auto& [name, slice] : slices_) {
-    Tensor& parameter = parameters[name];
-    parameter.set_data(slice_of(parameter.detach(), slice, group.rank(), group.size())
-                           .clone(at::MemoryFormat::Contiguous));
-  }
+  take_slices(model, slices_, group);
   install(model, sequence);
   if (!sequence) return;
-  require(model.splits_tokens(), "trainer.parallel.sequence: ", model.class_name(),
+  require(model.gathers_tokens(), "trainer.parallel.sequence: ", model.class_name(),
           " does not split its tokens; set it to false");
   model.set_token_plan(std::make_shared<SequencePlan>(collectives_, std::move(inner)));
 }

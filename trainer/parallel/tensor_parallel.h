@@ -6,32 +6,17 @@
 // (Korthikanti et al. 2022): a gather before and a reduce-scatter after in place of an all-reduce
 // after, the same bytes, and less kept for backward.
 
-#include <map>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "modules/core/model.h"
 #include "trainer/parallel/model_collectives.h"
+#include "trainer/parallel/tensor_slice.h"
 
 namespace cosmos::trainer {
-
-/// A parameter that is split: rank r holds the r-th of equal ranges along `dim`.
-struct TensorSlice {
-  int64_t dim = 0;
-  std::vector<int64_t> whole;  ///< its shape on one rank
-};
-/// By parameter name.
-using TensorSlices = std::map<std::string, TensorSlice>;
 
 /// What `ranks` split of the model, adapters included; nothing when ranks = 1. Throws Error where
 /// it has no plan or cannot be divided.
 TensorSlices tensor_slices(const modules::Model& model, int64_t ranks);
-
-/// The shape of what each of `ranks` holds.
-std::vector<int64_t> slice_sizes(const TensorSlice& slice, int64_t ranks);
-/// The rank's slice of the whole tensor, a view.
-Tensor slice_of(const Tensor& whole, const TensorSlice& slice, int64_t rank, int64_t ranks);
 
 class TensorParallel {
  public:

@@ -1,7 +1,6 @@
 #include "trainer/recipes/packed_conversations.h"
 
 #include "modules/vlm/conversation_encoder.h"
-#include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace cosmos::trainer {
 namespace {
@@ -83,9 +82,9 @@ TokenLogProbs token_log_probs(modules::LanguageModel& model, const PackedConvers
   const Tensor owner =
       torch::repeat_interleave(torch::tensor(lengths, torch::kInt64).to(rows.device()));
   const Tensor target = packed.targets.index_select(0, rows);
-  const Tensor values =
-      model.run_head(hidden.index_select(0, rows), [&](const Tensors& in) -> Tensors {
-        return {ops::linear_log_probs(in[0], in[1], target, {}, temperature)};
+  const Tensor values = model.run_head(
+      hidden.index_select(0, rows), [&](const Tensor& x, const modules::Linear& head) {
+        return modules::linear_log_probs(x, head, target, temperature);
       });
   return {.values = values,
           .sequence = owner.index_select(0, rows),

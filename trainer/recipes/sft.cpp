@@ -5,21 +5,20 @@
 
 #include "modules/lora/files.h"
 #include "modules/lora/lora.h"
-#include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace cosmos::trainer {
 namespace {
 
 using modules::kIgnoreToken;
 
-// Number of learned tokens that are the likeliest. hidden: [N, D], weight: [V, D], target: [N]
-Tensor count_correct(const Tensor& hidden, const Tensor& weight, const Tensor& target) {
+// Number of learned tokens that are the likeliest. hidden: [N, D], target: [N]
+Tensor count_correct(const Tensor& hidden, modules::Linear head, const Tensor& target) {
   constexpr int64_t kRows = 256;  // logits of so many tokens at a time
   const torch::NoGradGuard no_grad;
   Tensor correct = torch::zeros({}, target.options());
   for (int64_t begin = 0; begin < hidden.size(0); begin += kRows) {
     const int64_t rows = std::min(kRows, hidden.size(0) - begin);
-    const Tensor logits = torch::linear(hidden.narrow(0, begin, rows), weight);
+    const Tensor logits = head->forward(hidden.narrow(0, begin, rows));
     correct += logits.argmax(-1).eq(target.narrow(0, begin, rows)).sum();
   }
   return correct;
@@ -82,11 +81,12 @@ Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
   const bool accuracy = config_.token_accuracy || !context.training;
   Loss loss{.value = {}, .metrics = {}, .by_label = {}};
   Tensor correct;
-  loss.value = model.run_head(hidden.index_select(0, rows), [&](const Tensors& in) -> Tensors {
-    if (accuracy) correct = count_correct(in[0], in[1], target);
-    return {ops::linear_cross_entropy(in[0], in[1], target, {}, kIgnoreToken,
-                                      config_.label_smoothing, config_.z_loss)};
-  });
+  const auto head_loss = [&](const Tensor& x, const modules::Linear& head) {
+    if (accuracy) correct = count_correct(x, head, target);
+    return modules::linear_cross_entropy(x, head, target, kIgnoreToken, config_.label_smoothing,
+                                         config_.z_loss);
+  };
+  loss.value = model.run_head(hidden.index_select(0, rows), head_loss);
   const auto share = [&](const Tensor& count, int64_t of) {
     return count.to(torch::kFloat32) / static_cast<double>(std::max<int64_t>(of, 1));
   };

@@ -65,3 +65,33 @@ TEST_CASE("a Linear group equals its members", "[core]") {
   CHECK(torch::allclose(out[0], torch::matmul(x, q->weight.t())));
   CHECK(torch::allclose(out[1], torch::matmul(x, k->weight.t()) + k->bias));
 }
+
+namespace {
+
+/// Doubles on the way in, triples on the way out, and counts.
+struct Doubler : LinearCollective {
+  Tensor enter(const Tensor& x) const override { return ++entered, 2 * x; }
+  Tensor leave(const Tensor& product) const override { return 3 * product; }
+  bool sums() const override { return sum; }
+  std::optional<ops::ClassRange> class_range(int64_t) const override { return std::nullopt; }
+  Tensor row_norm(const Tensor& partial) const override { return partial; }
+  bool sum = false;
+  mutable int entered = 0;
+};
+
+}  // namespace
+
+TEST_CASE("a collective stands around the product, once for Linears of one input", "[core]") {
+  Linear q(4, 6), k(4, 5), other(4, 3);
+  const auto doubler = std::make_shared<Doubler>();
+  q->set_collective(doubler);
+  k->set_collective(doubler);
+  const Tensor x = torch::randn({2, 3, 4});
+  const Tensors out = linear_group(x, {q, k, other});
+  CHECK(doubler->entered == 1);
+  const Tensor product = torch::matmul(2 * x, q->weight.t());
+  CHECK(torch::allclose(out[0], 3 * (product + q->bias)));
+  CHECK(torch::allclose(out[2], torch::linear(x, other->weight, other->bias)));
+  doubler->sum = true;  // the bias comes after, once
+  CHECK(torch::allclose(q->forward(x), 3 * product + q->bias));
+}

@@ -2,7 +2,6 @@
 // from real processes over Gloo.
 
 #include <catch2/catch.hpp>
-#include <fstream>
 
 #include "modules/dit/parallel_plan.h"
 #include "modules/dit/transformer.h"
@@ -32,13 +31,6 @@ Json parallel(int64_t tensor, bool sequence, int64_t accumulation, const Json& m
   return trainer;
 }
 
-std::vector<Json> rows_of(const fs::path& dir) {
-  std::vector<Json> rows;
-  std::ifstream metrics(dir / "metrics.jsonl");
-  for (std::string line; std::getline(metrics, line);) rows.push_back(Json::parse(line));
-  return rows;
-}
-
 struct Layout {
   std::string name;
   int ranks;
@@ -61,8 +53,7 @@ TEST_CASE("slices of a model train as one process does", "[parallel][tensor]") {
   Runs runs;
   SECTION("two slices of two shards, tokens split, blocks recomputed") {
     const Json more = {{"activation_checkpointing", "full"}};
-    check_layout(runs, {"mixed", 4, parallel(2, true, 2, more), kFull},
-                 runs.run("one", 1, kFull));
+    check_layout(runs, {"mixed", 4, parallel(2, true, 2, more), kFull}, runs.run("one", 1, kFull));
   }
   SECTION("two slices with whole tokens, an adapter") {
     check_layout(runs, {"lora", 2, parallel(2, false, 4), kLora}, runs.run("one", 1, kFull, kLora));
@@ -78,14 +69,13 @@ TEST_CASE("every layout with slices trains as one process does", "[.][tensor-all
   for (const auto& [recipe, tolerance] : {std::pair(kFull, 1e-9), std::pair(kLora, 1e-9),
                                           std::pair(learnable, 1e-6), std::pair(dora, 1e-5)}) {
     const std::string kind = recipe.dump();
-    const Outcome one = runs.run("one" + std::to_string(std::hash<std::string>()(kind)), 1, kFull,
-                                 recipe);
+    const Outcome one =
+        runs.run("one" + std::to_string(std::hash<std::string>()(kind)), 1, kFull, recipe);
     for (const bool sequence : {true, false})
       for (const char* recompute : {"none", "full"}) {
         const Json how = {{"activation_checkpointing", recompute}};
-        const std::string name =
-            (sequence ? "sequence-" : "whole-") + std::string(recompute) + "-" +
-            std::to_string(std::hash<std::string>()(kind));
+        const std::string name = (sequence ? "sequence-" : "whole-") + std::string(recompute) +
+                                 "-" + std::to_string(std::hash<std::string>()(kind));
         check_layout(runs, {name + "-2", 2, parallel(2, sequence, 4, how), recipe, tolerance}, one);
         check_layout(runs, {name + "-2x2", 4, parallel(2, sequence, 2, how), recipe, tolerance},
                      one);
@@ -138,7 +128,7 @@ TEST_CASE("what slices hold and move is what the plan says", "[parallel][tensor]
   REQUIRE(dit);
   const modules::TensorTraffic traffic = modules::tensor_traffic(dit->config(), 12, sequence);
   const double elements = traffic.block * 2 * (recompute ? 3 : 2) + traffic.head * 2;
-  for (const Json& row : rows_of(runs.dir("run"))) {
+  for (const Json& row : metrics_of(runs.dir("run"))) {
     CHECK(row.at("resident_bytes").get<double>() == plan.state_bytes());
     CHECK(row.at("gathered_bytes").get<double>() == plan.gather_traffic);
     CHECK(row.at("reduced_bytes").get<double>() == plan.reduce_traffic);
