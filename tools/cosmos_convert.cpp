@@ -318,6 +318,15 @@ tools::NativeArguments parse_native(const cxxopts::ParseResult& parsed, const Ar
   return arguments;
 }
 
+/// Options that the command would not look at.
+void refuse_stray(const cxxopts::ParseResult& parsed, const std::string& command) {
+  for (const char* option : {"pipeline", "vae", "text-encoder", "tokenizer", "set"})
+    require(command == "import" || parsed.count(option) == 0, "--", option, " goes with import");
+  for (const char* option : {"name", "base-model", "data"})
+    require(!is_native(command) || parsed.count(option) == 0, "--", option,
+            " goes into a model card, which ", command, " does not write");
+}
+
 Arguments parse(const cxxopts::ParseResult& parsed) {
   const auto text = [&](const char* key) { return parsed[key].as<std::string>(); };
   Arguments arguments{.command = text("command"),
@@ -351,6 +360,7 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   require_public(arguments.name, "--name");
   require_public(arguments.base_model, "--base-model");
   require_public(arguments.data, "--data");
+  refuse_stray(parsed, command);
   if (is_native(command)) arguments.native = parse_native(parsed, arguments);
   return arguments;
 }

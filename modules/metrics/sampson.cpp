@@ -106,7 +106,8 @@ Matches match_frames(const Tensor& from, const Tensor& to, const MatchOptions& o
                        top_of(at(y - 1, x), at(y, x), at(y + 1, x)));
   }
   const auto points = [](const std::vector<double>& values) {
-    return torch::tensor(values, torch::kFloat64).view({-1, 2});
+    return torch::tensor(values, torch::kFloat64)
+        .view({static_cast<int64_t>(values.size()) / 2, 2});
   };
   return {points(found_from), points(found_to)};
 }

@@ -175,6 +175,8 @@ TEST_CASE("cosmos-convert refuses bad input in one line and leaves nothing behin
   refused("native --model " + f.base + " --output " + f.out("out") + " --ema", 2, "native takes");
   refused("native --model " + f.base + out, 1, "ending in .pt");
   refused("import --model " + f.base + out + " --vae x", 2, "goes with import --pipeline");
+  refused("export --model " + f.base + out + " --set a=1", 2, "--set goes with import");
+  refused("import --model " + f.base + out + " --data x", 2, "which import does not write");
   refused("import --model " + f.base + out + " --set rope", 2, "expected KEY=JSON");
   refused("import --model " + f.base + out, 1, "no model known here has these keys");
   write_file(f.folder / "base" / "bad.pt", std::string("\x80\x02") + "cos\nsystem\n.");
