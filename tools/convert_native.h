@@ -127,10 +127,10 @@ inline void write_pipeline(const std::filesystem::path& out, const modules::Nati
 /// NVIDIA's file -> component or pipeline folder.
 inline void import_command(const NativeArguments& arguments) {
   const modules::WeightSource source = modules::open_native(arguments.model);
-  std::cout << arguments.model << ": " << source.format << ", " << source.tensors.size()
-            << " tensors\n";
   const modules::NativeImport import =
       modules::import_native(source, arguments.model, arguments.import);
+  std::cout << arguments.model << ": " << source.format << ", " << source.tensors.size()
+            << " tensors, a " << import.family << "\n";
   modules::ExportFolder out(arguments.output, arguments.overwrite);
   std::string report = modules::report_of(import);
   if (arguments.pipeline || import.components.size() > 1) {
