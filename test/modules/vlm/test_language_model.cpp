@@ -90,6 +90,22 @@ TEST_CASE("padding changes nothing for the tokens that are there", "[vlm]") {
   CHECK(relative(padded[0].narrow(0, 3, 4), alone) < 1e-5);
 }
 
+TEST_CASE("a tower that always sees adds nothing and has gradients", "[vlm]") {
+  auto model = tiny_qwen3_vl();
+  const LanguageModelInputs text = pack_sequences(*model, {text_sequence(5)});
+  const Tensor blind = model->forward(text);
+  model->set_always_sees(true);
+  const Tensor seen = model->forward(text);
+  CHECK(torch::equal(seen, blind));
+  seen.square().sum().backward();
+  for (const auto& item : model->named_parameters()) {
+    if (item.key().rfind("model.visual.", 0) != 0) continue;
+    INFO(item.key());
+    REQUIRE(item.value().grad().defined());
+    CHECK(item.value().grad().abs().max().item<double>() == 0);
+  }
+}
+
 TEST_CASE("Reason1's embeddings are normalised states of every layer", "[vlm]") {
   auto model = make_vlm("Qwen2_5_VLForConditionalGeneration", tiny_vlm());
   const Tensor embeddings = reason_embeddings(*model, text_sequence(6).input_ids.unsqueeze(0));
@@ -120,13 +136,18 @@ TEST_CASE("language models refuse inputs that do not fit, by name", "[vlm]") {
              Contains("did you mean pixel_values"));
   CHECK_THAT(refused([](TensorMap& in) { in.erase("image_grid_thw"); }),
              Contains("image_grid_thw: missing beside pixel_values"));
-  CHECK_THAT(refused([](TensorMap& in) { in["input_ids"][0][0] = 40; }), Contains("[0, 40), got 40"));
+  CHECK_THAT(refused([](TensorMap& in) { in["input_ids"][0][0] = 40; }),
+             Contains("[0, 40), got 40"));
   CHECK_THAT(refused([](TensorMap& in) { in["input_ids"][0][3] = 9; }), Contains("image_grid_thw"));
   CHECK_THAT(refused([](TensorMap& in) { in["image_grid_thw"][0][1] = 3; }),
              Contains("multiples of 2"));
-  CHECK_THAT(refused([](TensorMap& in) { in["pixel_values"] = torch::zeros({16, 15}); }),
+  CHECK_THAT(refused([](TensorMap& in) {
+               in["pixel_values"] = torch::zeros({16, 15});
+             }),
              Contains("16 patches"));
-  CHECK_THAT(refused([](TensorMap& in) { in["attention_mask"] = torch::ones({1, 3}); }),
+  CHECK_THAT(refused([](TensorMap& in) {
+               in["attention_mask"] = torch::ones({1, 3});
+             }),
              Contains("attention_mask") && Contains("[1, 9]"));
   CHECK_THAT(error_of([&] { model->run("encode", {}); }), Contains("has no method encode"));
   auto text = make_vlm("Qwen3ForCausalLM", tiny_text());
