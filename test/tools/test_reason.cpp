@@ -1,0 +1,145 @@
+// cosmos-reason from outside, and cosmos-train's recipes on what it reads.
+
+#include <catch2/catch.hpp>
+
+#include "test/support/program.h"
+#include "test/support/temp_folder.h"
+#include "test/tools/tiny_reason.h"
+
+using namespace cosmos;
+using namespace cosmos::test;
+using Catch::Matchers::Contains;
+
+namespace {
+
+Answer reason(const std::string& arguments, const std::string& before = "") {
+  return run_program("cosmos-reason", arguments, before);
+}
+
+}  // namespace
+
+TEST_CASE("cosmos-reason answers and scores lines, and says which it cannot use",
+          "[cosmos-reason]") {
+  const TempFolder dir;
+  const std::string model = " --model " + write_tiny_reason(dir.path()).string();
+  const std::string in = dir / "in.jsonl", out = dir / "out.jsonl";
+  const std::string files = " --input " + in + " --output " + out;
+  write_text(in, {asked("what is it"),
+                  {{"messages", Json::array({{{"role", "user"}, {"content", "hello"}}})}}});
+  REQUIRE(reason("chat" + model + files + " --max-new-tokens 5").text == "");
+  auto lines = read_text(out);
+  REQUIRE(lines.size() == 2);
+  for (const Json& line : lines) {
+    CHECK(line["answer"].is_string());
+    CHECK((line["finish_reason"] == "stop" || line["finish_reason"] == "length"));
+  }
+  CHECK(lines[0]["image"] == "a.png");
+  // Alone or beside others, with the same seed: the same draws.
+  const std::string drawn = " --max-new-tokens 6 --temperature 1.5 --seed 4";
+  reason("chat" + model + files + drawn);
+  const Json together = read_text(out);
+  reason("chat" + model + files + drawn + " --batch 1");
+  CHECK(Json(read_text(out)) == together);
+
+  write_text(in, {asked("what is it", "a robot"),
+                  asked("and this", "a robot arm"),
+                  asked("no answer"),
+                  {{"image", "gone.png"}, {"conversations", asked("x", "y")["conversations"]}}});
+  CHECK(reason("score" + model + files).code == 3);
+  lines = read_text(out);
+  REQUIRE(lines.size() == 4);
+  CHECK(lines[0]["log_prob"] < 0);
+  CHECK(lines[0]["tokens"] > 1);
+  CHECK(lines[0]["log_prob_per_token"].get<double>() ==
+        Approx(lines[0]["log_prob"].get<double>() / lines[0]["tokens"].get<double>()));
+  CHECK_THAT(lines[2]["error"].get<std::string>(), Contains("line 3") && Contains("at the end"));
+  CHECK_THAT(lines[3]["error"].get<std::string>(), Contains("gone.png: no such file"));
+}
+
+TEST_CASE("cosmos-reason describes media and talks", "[cosmos-reason]") {
+  const TempFolder dir;
+  const std::string model = " --model " + write_tiny_reason(dir.path()).string();
+  const std::string image = (dir / "a.png").string();
+  const Answer caption = reason("caption" + model + " --image " + image + " --max-new-tokens 3");
+  CHECK(caption.code == 0);
+  CHECK(Json::parse(caption.text)["image"] == image);
+  const Answer chat =
+      reason("chat" + model + " --image " + image + " --prompt hello --max-new-tokens 3");
+  CHECK(chat.code == 0);
+  const Answer talk = run_program(
+      "cosmos-reason", "chat" + model + " --max-new-tokens 2",
+      "printf 'hello\\nwhat\\n' > " + (dir / "q").string() + "; exec < " + (dir / "q").string());
+  CHECK(talk.code == 0);
+  CHECK(std::count(talk.text.begin(), talk.text.end(), '>') >= 3);
+}
+
+TEST_CASE("cosmos-reason answers wrong usage in one line", "[cosmos-reason]") {
+  const TempFolder dir;
+  CHECK_THAT(reason("").text, Contains("expected chat, caption or score"));
+  CHECK(reason("chat").code == 2);
+  CHECK(reason("score --model x").code == 2);
+  CHECK_THAT(reason("chat --model x --prompt y --temperature -1").text, Contains("temperature"));
+  CHECK_THAT(reason("chat --model x --prompt y --processor [").text, Contains("--processor"));
+  const Answer none = reason("chat --prompt y --model " + (dir / "none").string());
+  CHECK(none.code == 1);
+  CHECK_THAT(none.text, Contains("no such folder"));
+}
+
+TEST_CASE("cosmos-train fine-tunes a folder and cosmos-reason uses the adapter",
+          "[cosmos-reason]") {
+  const TempFolder dir;
+  const std::string folder = write_tiny_reason(dir.path()).string();
+  write_text(dir / "train.jsonl", {asked("what is it", "a robot"), asked("and this", "a car")});
+  write_text(dir / "pairs.jsonl", {{{"prompt", "go"}, {"chosen", "left"}, {"rejected", "right"}}});
+  Json questions = asked("what is it");
+  questions["answer"] = "a";
+  write_text(dir / "questions.jsonl", {questions});
+  const auto train = [&](const std::string& type, const Json& more) {
+    Json recipe = {
+        {"type", type}, {"model", {{"path", folder}}}, {"lora", {{"rank", 4}, {"alpha", 16}}}};
+    recipe.update(more);
+    const Json config = {
+        {"recipe", recipe},
+        {"trainer", {{"steps", 30}, {"micro_batch_size", 2}, {"optimizer", {{"lr", 2e-2}}}}},
+        {"run", {{"dir", (dir / type).string()}}}};
+    modules::write_json(dir / (type + ".json"), config);
+    return run_program("cosmos-train", (dir / (type + ".json")).string());
+  };
+  const std::string file = (dir / "train.jsonl").string();
+  const Answer sft =
+      train("sft", {{"data", {{"files", Json::array({file})}, {"pack_length", 4096}}}});
+  INFO(sft.text);
+  REQUIRE(sft.code == 0);
+  const std::string score = "score --model " + folder + " --input " + file + " --output ";
+  reason(score + (dir / "before").string());
+  reason(score + (dir / "after").string() + " --adapter " +
+         (dir / "sft/checkpoints/step-00000030/adapter").string());
+  for (int i = 0; i < 2; ++i)
+    CHECK(read_text(dir / "after")[i]["log_prob"] > read_text(dir / "before")[i]["log_prob"]);
+
+  const Answer dpo =
+      train("dpo", {{"data", {{"files", Json::array({(dir / "pairs.jsonl").string()})}}}});
+  INFO(dpo.text);
+  CHECK(dpo.code == 0);
+  CHECK(read_text(dir / "dpo/metrics.jsonl").back()["accuracy"] == 1.0);
+  const Answer grpo =
+      train("grpo", {{"data", {{"files", Json::array({(dir / "questions.jsonl").string()})}}},
+                     {"rewards", Json::array({{{"type", "regex"}, {"pattern", "a"}}})},
+                     {"answers", 4},
+                     {"max_new_tokens", 4}});
+  INFO(grpo.text);
+  CHECK(grpo.code == 0);
+}
+
+TEST_CASE("the published recipes for Reason are checked", "[cosmos-reason]") {
+  const std::string folder = COSMOS_SOURCE_DIR "/configs/reason/";
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".json") continue;
+    const Answer answer = run_program("cosmos-train", entry.path().string() + " --check");
+    INFO(answer.text);
+    CHECK(answer.code == 0);
+    ++files;
+  }
+  CHECK(files == 4);
+}
