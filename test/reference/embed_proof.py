@@ -38,7 +38,7 @@ def t5(folder: pathlib.Path, generator: torch.Generator):
 
 def reason(folder: pathlib.Path, generator: torch.Generator):
     tokenizer = tiny_tokenizers.qwen(folder / "tokenizer")
-    tokenizer.chat_template = chat_templates.QWEN25_VL
+    tokenizer.chat_template = chat_templates.TEMPLATES["qwen2_5_vl"]
     text = dict(vocab_size=len(tokenizer) + 3, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
                 num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024,
                 rope_scaling={"type": "mrope", "mrope_section": [2, 1, 1]})  # fmt: skip
