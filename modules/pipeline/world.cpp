@@ -1,195 +1,261 @@
 #include "modules/pipeline/world.h"
 
+#include <algorithm>
+
 #include "modules/diffusion/conditioning.h"
 #include "modules/diffusion/noise.h"
 #include "modules/diffusion/scheduler_config.h"
-#include "modules/hub/json_file.h"
-#include "modules/hub/model_weights.h"
-#include "modules/hub/registry.h"
 
 namespace cosmos::modules {
 namespace {
 
-namespace fs = std::filesystem;
+struct Chunk {
+  int64_t index = 0;
+  int64_t first = 0, last = 0;  ///< frames of the clip, [first, last)
+};
 
-template <typename T>
-std::shared_ptr<T> load_component(const fs::path& dir, torch::Dtype dtype, const char* expected) {
-  require(fs::is_directory(dir), dir.string(), ": no such folder; a pipeline folder needs it");
-  auto model = load_model(dir, {.dtype = dtype});
-  auto component = std::dynamic_pointer_cast<T>(model);
-  require(component != nullptr, dir.string(), ": expected ", expected, ", got ",
-          model->class_name());
-  component->eval();
-  return component;
+// Each begins with the last `overlap` frames of the one before; the last may be cut short.
+std::vector<Chunk> chunks_of(int64_t frames, int64_t chunk, int64_t overlap) {
+  std::vector<Chunk> chunks;
+  int64_t first = 0;
+  do {
+    chunks.push_back({static_cast<int64_t>(chunks.size()), first, std::min(first + chunk, frames)});
+    first += chunk - overlap;
+  } while (first < frames - overlap);
+  return chunks;
 }
 
-void check_size(int64_t size, int64_t multiple, const char* name) {
-  require(size > 0 && size % multiple == 0, name, ": expected a multiple of ", multiple, ", got ",
-          size, " (nearest: ", std::max<int64_t>(1, (size + multiple / 2) / multiple) * multiple,
-          ")");
-}
-
-std::vector<int64_t> latent_shape(const WorldPipeline& pipeline, const WorldRequest& request) {
-  const auto& config = pipeline.transformer->config();
-  const VideoTokenizer& vae = *pipeline.vae;
-  const int64_t time = vae.temporal_compression(), space = vae.spatial_compression();
-  check_size(request.height, space * config.patch_size[1], "height");
-  check_size(request.width, space * config.patch_size[2], "width");
-  require(request.num_frames > 0 && (request.num_frames - 1) % time == 0,
-          "num-frames: expected 1 + a multiple of ", time, ", got ", request.num_frames,
-          " (nearest below: ", std::max<int64_t>(0, request.num_frames - 1) / time * time + 1, ")");
-  require(vae.latent_channels() == config.out_channels, "pipeline: the tokenizer makes ",
-          vae.latent_channels(), " channels, the transformer reads ", config.out_channels);
-  return {1, config.out_channels, vae.latent_frames(request.num_frames), request.height / space,
-          request.width / space};
-}
-
-Tensor initial_noise(const WorldRequest& request, at::IntArrayRef shape) {
-  if (request.latents.defined()) {
-    require(request.latents.sizes() == shape, "latents: expected ", shape, ", got ",
-            request.latents.sizes());
-    return request.latents.to(torch::kFloat32);
+// One generation: what stays the same from chunk to chunk.
+class Generation {
+ public:
+  Generation(WorldPipeline& pipeline, const WorldRequest& request)
+      : pipeline_(pipeline),
+        request_(with_defaults(pipeline, request)),
+        nvidia_(request.compat == Compat::kNvidia),
+        family_(world_family(pipeline.index.class_name, "model_index.json")) {
+    if (nvidia_) family_ = nvidia_settings(family_);
+    options_ = {.diffusion = published_options(family_.formulation),
+                .condition_time = *request_.condition_time,
+                .condition_sigma = request_.augment_sigma,
+                .integer_times = nvidia_ && family_.formulation == Formulation::kRectifiedFlow};
+    const Json& scheduler = pipeline_.scheduler;
+    if (family_.formulation == Formulation::kEdm)
+      options_.diffusion.sigma_data = scheduler.value("sigma_data", options_.diffusion.sigma_data);
+    // diffusers leaves guidance out up to 1, although its formula makes 0 the neutral value.
+    if (nvidia_ || *request_.guidance > 1) options_.guidance = *request_.guidance;
+    text_ = text_or_zeros(request_.prompt_embeds, "prompt_embeds");
+    negative_ = text_or_zeros(request_.negative_prompt_embeds, "negative_prompt_embeds");
+    const auto& vae = *pipeline_.vae;
+    shape_ = {1, vae.latent_channels(), vae.latent_frames(*request_.chunk_frames),
+              *request_.height / vae.spatial_compression(),
+              *request_.width / vae.spatial_compression()};
   }
-  if (request.compat == Compat::kNvidia)
-    return numpy_normal(static_cast<uint32_t>(request.seed), shape);
-  return Philox(request.seed, Purpose::kSampler).normal(shape);
-}
 
-Tensor text_or_zeros(const Tensor& text, const CosmosTransformer3DModel& transformer,
-                     const char* name) {
-  const Tensor zeros = no_text(transformer, 1);
-  if (!text.defined()) return zeros;
-  require(text.dim() == 3 && text.size(0) == 1 && text.size(2) == zeros.size(2), name,
-          ": expected [1, tokens, ", zeros.size(2), "], got ", text.sizes());
-  return text;
-}
+  void run(const WorldSink& sink) {
+    const auto chunks =
+        chunks_of(*request_.num_frames, *request_.chunk_frames, request_.overlap_frames);
+    Tensor start = request_.video;
+    for (const Chunk& chunk : chunks) {
+      World world = generate(chunk, static_cast<int64_t>(chunks.size()), start);
+      start = request_.overlap_frames > 0
+                  ? world.video.slice(2, world.video.size(2) - request_.overlap_frames).clone()
+                  : Tensor();
+      sink(own_part(chunk, world));
+    }
+  }
+
+ private:
+  int64_t given_frames(const Chunk& chunk) const {
+    if (chunk.index == 0) return *request_.condition_frames;
+    const int64_t overlap = request_.overlap_frames;
+    return overlap == 0 ? 0 : pipeline_.vae->latent_frames(overlap);
+  }
+
+  // The chunk without what it repeats and what lies beyond the clip.
+  World own_part(const Chunk& chunk, const World& world) const {
+    const bool first = chunk.index == 0;
+    const int64_t latents = pipeline_.vae->latent_frames(*request_.num_frames);
+    const int64_t given = first ? 0 : given_frames(chunk);
+    const int64_t room = latents - latents_done(chunk);
+    return {world.latents.slice(2, given, std::min(given + room, world.latents.size(2))),
+            world.video.slice(2, first ? 0 : request_.overlap_frames, chunk.last - chunk.first)};
+  }
+
+  int64_t latents_done(const Chunk& chunk) const {
+    if (chunk.index == 0) return 0;
+    const int64_t given =
+        pipeline_.vae->latent_frames(std::max<int64_t>(request_.overlap_frames, 1));
+    const int64_t own = shape_[2] - (request_.overlap_frames == 0 ? 0 : given);
+    return shape_[2] + (chunk.index - 1) * own;
+  }
+
+  World generate(const Chunk& chunk, int64_t chunks, const Tensor& start) {
+    auto& vae = *pipeline_.vae;
+    const double scale =
+        options_.diffusion.formulation == Formulation::kEdm ? options_.diffusion.sigma_data : 1.0;
+    const GivenFrames given = encode_given(vae, start,
+                                           {.condition_frames = given_frames(chunk),
+                                            .sample_posterior = request_.sample_posterior,
+                                            .seed = request_.seed,
+                                            .scale = scale},
+                                           shape_);
+    const auto sampler = make_sampler();
+    DenoiseOptions options = options_;
+    options.seed = request_.seed + static_cast<uint64_t>(chunk.index);
+    if (request_.progress)
+      options.progress = [&](int64_t done, int64_t steps) {
+        request_.progress(chunk.index * steps + done, chunks * steps);
+      };
+    World world;
+    world.latents =
+        denoise(network(chunk), *sampler, noise(chunk), given, text_, negative_, options);
+    const Tensor latents = vae.denormalize_latents(world.latents / scale);
+    world.video =
+        vae.decode(latents.to(vae.parameters().front().options())).to(torch::kFloat32).clamp(-1, 1);
+    return world;
+  }
+
+  std::unique_ptr<Sampler> make_sampler() const {
+    const int64_t steps = *request_.steps;
+    if (family_.formulation == Formulation::kPredict2) {
+      if (nvidia_) return modules::make_sampler(scheduler_json(Res2abConfig{}), steps);
+      // The pipelines of diffusers put these into whatever scheduler they are given.
+      Json scheduler = pipeline_.scheduler;
+      scheduler.update(
+          {{"sigma_max", 80.0}, {"sigma_min", 0.002}, {"final_sigmas_type", "sigma_min"}});
+      require(scheduler.value("use_karras_sigmas", false) ||
+                  scheduler.value("use_exponential_sigmas", false),
+              "scheduler_config.json: Predict2 needs use_karras_sigmas; other levels begin at 0");
+      return modules::make_sampler(scheduler, steps);
+    }
+    if (!nvidia_) return modules::make_sampler(pipeline_.scheduler, steps);
+    if (family_.takes_control)
+      return make_nvidia_sampler(scheduler_json(predict25_scheduler(false)), steps);
+    return make_nvidia_sampler(pipeline_.scheduler, steps);
+  }
+
+  Tensor noise(const Chunk& chunk) const {
+    if (request_.latents.defined()) {
+      require(request_.latents.sizes() == shape_, "latents: expected ", shape_, ", got ",
+              request_.latents.sizes());
+      return request_.latents.to(torch::kFloat32);
+    }
+    const auto index = static_cast<uint64_t>(chunk.index);
+    if (nvidia_) return numpy_normal(static_cast<uint32_t>(request_.seed + index), shape_);
+    return Philox(request_.seed, Purpose::kSampler, index).normal(shape_);
+  }
+
+  Network network(const Chunk& chunk) const {
+    NetworkOptions options{.img_context = request_.img_context,
+                           .control_scale = request_.control_scale};
+    if (family_.passes_fps) options.fps = request_.fps;
+    for (const auto& [name, control] : request_.controls)
+      if (control.weight != 0 || control.mask)
+        options.branches.push_back(branch(name, control, chunk));
+    normalize_maps(options.branches);
+    return dit_network(*pipeline_.transformer, std::move(options));
+  }
+
+  ControlBranch branch(const std::string& name, const ControlSignal& control,
+                       const Chunk& chunk) const {
+    auto& vae = *pipeline_.vae;
+    const auto& nets = pipeline_.control_nets;
+    const auto found = nets.find(name);
+    const auto how = nvidia_ ? Continue::kReflect : Continue::kLastFrame;
+    const int64_t frames = *request_.chunk_frames, length = std::min(control.length, chunk.last);
+    const auto read = [&](const FrameSource& source, int64_t channels, const std::string& what) {
+      // Of the frames that the clip has, not of what the video has beyond them.
+      const Tensor video = frames_beyond(source, length, chunk.first, frames, how);
+      const auto [B, C, T, H, W] = dims<5>(video, what.c_str());
+      require(B == 1 && (C == channels || C == 1) && H == *request_.height && W == *request_.width,
+              what, ": expected [1, ", channels, " or 1, T, ", *request_.height, ", ",
+              *request_.width, "], got ", video.sizes());
+      return video.expand({1, channels, T, H, W});
+    };
+    ControlBranch branch{.net = found == nets.end() ? nets.begin()->second : found->second,
+                         .weight = control.weight};
+    const std::string label = name.empty() ? "" : "." + name;
+    const Tensor pixels = read(control.frames, 3, "controls" + label);
+    branch.latents = encode_all(vae, pixels);
+    if (control.mask) {
+      const auto& patch = pipeline_.transformer->config().patch_size;
+      branch.map = control.weight * token_map(read(control.mask, 1, "control_masks" + label),
+                                              {.frames = shape_[2] / patch[0],
+                                               .rows = shape_[3] / patch[1],
+                                               .columns = shape_[4] / patch[2]});
+    }
+    return branch;
+  }
+
+  Tensor encode_all(VideoTokenizer& vae, const Tensor& pixels) const {
+    const Posterior posterior = vae.encode(pixels.to(vae.parameters().front().options()));
+    Tensor latents = posterior.mode();
+    if (request_.sample_posterior) {
+      Philox random(request_.seed, Purpose::kCondition, 1);
+      latents = posterior.sample(random.normal(latents.sizes()).to(latents.options()));
+    }
+    return vae.normalize_latents(latents.to(torch::kFloat32));
+  }
+
+  Tensor text_or_zeros(const Tensor& text, const char* name) const {
+    const Tensor zeros = no_text(*pipeline_.transformer, 1);
+    if (!text.defined()) return zeros;
+    require(text.dim() == 3 && text.size(0) == 1 && text.size(2) == zeros.size(2), name,
+            ": expected [1, tokens, ", zeros.size(2), "], got ", text.sizes());
+    return text;
+  }
+
+  WorldPipeline& pipeline_;
+  WorldRequest request_;
+  bool nvidia_;
+  WorldFamily family_;
+  DenoiseOptions options_;
+  Tensor text_, negative_;
+  std::vector<int64_t> shape_;  ///< latents of a chunk
+};
 
 }  // namespace
 
-WorldPipeline load_world_pipeline(const fs::path& dir, torch::Dtype dtype) {
-  const PipelineIndex index = read_pipeline_index(dir);
-  WorldPipeline pipeline = load_world_components(
-      dir / "transformer", dir / "vae", dir / "scheduler" / "scheduler_config.json", dtype);
-  pipeline.index = index;
-  return pipeline;
-}
-
-WorldPipeline load_world_components(const fs::path& transformer, const fs::path& vae,
-                                    const fs::path& scheduler, torch::Dtype dtype) {
-  WorldPipeline pipeline;
-  pipeline.scheduler =
-      scheduler.empty() ? scheduler_json(predict25_scheduler(false)) : read_json(scheduler);
-  pipeline.transformer =
-      load_component<CosmosTransformer3DModel>(transformer, dtype, "CosmosTransformer3DModel");
-  pipeline.vae =
-      load_component<VideoTokenizer>(vae, dtype, "AutoencoderKLWan or AutoencoderKLCosmos");
-  pipeline.index.class_name = "Cosmos2_5_PredictBasePipeline";
-  const auto scheduler_class = pipeline.scheduler.find("_class_name");
-  require(scheduler_class != pipeline.scheduler.end() && scheduler_class->is_string(),
-          scheduler.string(), ": _class_name is missing");
-  pipeline.index.components = {{"transformer", {"diffusers", pipeline.transformer->class_name()}},
-                               {"vae", {"diffusers", pipeline.vae->class_name()}},
-                               {"scheduler", {"diffusers", scheduler_class->get<std::string>()}},
-                               {"text_encoder", {}},
-                               {"tokenizer", {}},
-                               {"safety_checker", {}}};
-  return pipeline;
-}
-
-void save_world_pipeline(const fs::path& dir, const WorldPipeline& pipeline) {
-  save_model(dir / "transformer", *pipeline.transformer);
-  save_model(dir / "vae", *pipeline.vae);
-  write_json(dir / "scheduler" / "scheduler_config.json", pipeline.scheduler);
-  PipelineIndex index = pipeline.index;
-  for (auto& [name, component] : index.components)
-    if (name != "transformer" && name != "vae" && name != "scheduler") component = {};
-  write_pipeline_index(dir, index);  // last: a folder with an index is complete
-}
-
-Network dit_network(CosmosTransformer3DModel& transformer, std::optional<double> fps) {
-  return [&transformer, fps](const Tensor& input, const Tensor& time, const Tensor& mask,
-                             const Tensor& text) {
-    const auto options = transformer.parameters().front().options();
-    DitInputs inputs;
-    inputs.hidden_states = input.to(options);
-    inputs.timestep = time.to(options.device());
-    inputs.encoder_hidden_states = text.to(options);
-    inputs.fps = fps;
-    if (transformer.config().in_channels > transformer.config().out_channels)
-      inputs.condition_mask = mask.to(options);
-    return transformer.forward(inputs);
-  };
-}
-
-Tensor no_text(const CosmosTransformer3DModel& transformer, int64_t batch) {
-  const DitConfig& config = transformer.config();
-  return torch::zeros({batch, 1,
-                       config.use_crossattn_projection ? config.crossattn_proj_in_channels
-                                                       : config.text_embed_dim});
-}
-
-GivenFrames encode_given(VideoTokenizer& vae, const WorldRequest& request,
+GivenFrames encode_given(VideoTokenizer& vae, const Tensor& video, const GivenOptions& options,
                          at::IntArrayRef latent_shape) {
-  const Tensor& video = request.video;
-  const int64_t condition_frames = request.condition_frames;
   GivenFrames given{.latents = torch::zeros(latent_shape),
                     .indicator = condition_indicator({0}, latent_shape[2])};
-  if (!video.defined()) return given;
+  if (!video.defined() || options.condition_frames == 0) return given;
   const auto [B, C, n, H, W] = dims<5>(video, "video");
   const int64_t space = vae.spatial_compression();
   require(B == 1 && C == 3 && H == latent_shape[3] * space && W == latent_shape[4] * space,
           "video: expected [1, 3, n, ", latent_shape[3] * space, ", ", latent_shape[4] * space,
           "], got ", video.sizes());
-  require(condition_frames == 1 || condition_frames == 2, "condition-frames: expected 1 or 2, got ",
-          condition_frames);
-  require(condition_frames <= latent_shape[2], "condition-frames: ", condition_frames,
-          " latent frames are given, but the whole clip has ", latent_shape[2]);
   // The tokenizer is causal: the first latents depend on these frames alone.
-  const int64_t frames = vae.video_frames(condition_frames);
-  require(n >= frames, "video: ", condition_frames, " given latent frames need ", frames,
+  const int64_t frames = vae.video_frames(options.condition_frames);
+  require(n >= frames, "video: ", options.condition_frames, " given latent frames need ", frames,
           " frames, the video has ", n);
   const torch::NoGradGuard no_grad;
-  const auto options = vae.parameters().front().options();
-  const Tensor pixels = video.slice(2, n - frames).to(options);
-  const Posterior posterior = vae.encode(pixels);
+  const auto model = vae.parameters().front().options();
+  const Posterior posterior = vae.encode(video.slice(2, 0, frames).to(model));
   Tensor latents = posterior.mode();
-  if (request.sample_posterior) {
-    Philox random(request.seed, Purpose::kCondition);
+  if (options.sample_posterior) {
+    Philox random(options.seed, Purpose::kCondition);
     latents = posterior.sample(random.normal(latents.sizes()).to(latents.options()));
   }
-  latents = latents.to(torch::kFloat32);
-  given.latents.narrow(2, 0, condition_frames).copy_(vae.normalize_latents(latents));
-  given.indicator = condition_indicator({condition_frames}, latent_shape[2]);
+  latents = vae.normalize_latents(latents.to(torch::kFloat32)) * options.scale;
+  given.latents.narrow(2, 0, options.condition_frames).copy_(latents);
+  given.indicator = condition_indicator({options.condition_frames}, latent_shape[2]);
   return given;
 }
 
-World generate_world(WorldPipeline& pipeline, const WorldRequest& request) {
+void generate_world(WorldPipeline& pipeline, const WorldRequest& request, const WorldSink& sink) {
   const torch::NoGradGuard no_grad;
-  const bool nvidia = request.compat == Compat::kNvidia;
-  const auto shape = latent_shape(pipeline, request);
-  const GivenFrames given = encode_given(*pipeline.vae, request, shape);
-  const Tensor noise = initial_noise(request, shape);
-  const auto sampler = nvidia ? make_nvidia_sampler(pipeline.scheduler, request.steps)
-                              : make_sampler(pipeline.scheduler, request.steps);
-  DenoiseOptions options{.diffusion = published_options(Formulation::kRectifiedFlow),
-                         .condition_time = request.condition_time,
-                         .seed = request.seed,
-                         .integer_times = nvidia,
-                         .progress = request.progress};
-  // diffusers leaves guidance out up to 1, although its formula makes 0 the neutral value.
-  if (nvidia || request.guidance > 1) options.guidance = request.guidance;
-  World world;
-  world.latents =
-      denoise(dit_network(*pipeline.transformer), *sampler, noise, given,
-              text_or_zeros(request.prompt_embeds, *pipeline.transformer, "prompt_embeds"),
-              text_or_zeros(request.negative_prompt_embeds, *pipeline.transformer,
-                            "negative_prompt_embeds"),
-              options);
-  const Tensor latents = pipeline.vae->denormalize_latents(world.latents);
-  world.video = pipeline.vae->decode(latents.to(pipeline.vae->parameters().front().options()))
-                    .to(torch::kFloat32)
-                    .clamp(-1, 1);
-  return world;
+  Generation(pipeline, request).run(sink);
+}
+
+World generate_world(WorldPipeline& pipeline, const WorldRequest& request) {
+  Tensors latents, video;
+  generate_world(pipeline, request, [&](const World& part) {
+    latents.push_back(part.latents);
+    video.push_back(part.video);
+  });
+  return {torch::cat(latents, 2), torch::cat(video, 2)};
 }
 
 }  // namespace cosmos::modules

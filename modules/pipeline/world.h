@@ -1,91 +1,89 @@
 #pragma once
 
-// Cosmos Predict2.5: text, image or video to world. The pipeline that diffusers calls
-// Cosmos2_5_PredictBasePipeline, without text encoder and guardrail: text comes as embeddings.
+// Generation with every Cosmos pipeline: text, image or video to world (Predict1, 2, 2.5), picture
+// (Predict2) and control to world (Transfer2.5), without text encoder and guardrail: text comes as
+// embeddings.
 //
 //   auto pipeline = load_world_pipeline("Cosmos-Predict2.5-2B");
 //   World world = generate_world(pipeline, {.video = frame, .height = 704, .width = 1280});
+//
+// A clip longer than a chunk is generated chunk by chunk: each begins with the last frames of the
+// one before, as given frames.
 
-#include <filesystem>
 #include <functional>
-#include <memory>
+#include <map>
 #include <optional>
+#include <string>
+#include <vector>
 
-#include "modules/dit/transformer.h"
-#include "modules/hub/pipeline_folder.h"
-#include "modules/pipeline/denoise.h"
-#include "modules/tokenizer/video_tokenizer.h"
+#include "modules/pipeline/control.h"
+#include "modules/pipeline/family.h"
+#include "modules/pipeline/world_pipeline.h"
 
 namespace cosmos::modules {
 
-/// A pipeline folder: model_index.json, transformer/, vae/, scheduler/scheduler_config.json. Other
-/// components (text_encoder/, tokenizer/, ...) are not read.
-struct WorldPipeline {
-  PipelineIndex index;
-  Json scheduler;  ///< scheduler_config.json as read
-  std::shared_ptr<CosmosTransformer3DModel> transformer;
-  std::shared_ptr<VideoTokenizer> vae;
-};
-
-/// Throws Error when a component is missing or of another class.
-WorldPipeline load_world_pipeline(const std::filesystem::path& dir,
-                                  torch::Dtype dtype = torch::kFloat32);
-
-/// The same from component folders; `scheduler` empty: Predict2.5's flow levels with shift 5.
-WorldPipeline load_world_components(const std::filesystem::path& transformer,
-                                    const std::filesystem::path& vae,
-                                    const std::filesystem::path& scheduler,
-                                    torch::Dtype dtype = torch::kFloat32);
-
-/// Writes a pipeline folder that diffusers' Cosmos2_5_PredictBasePipeline has the components of;
-/// text encoder and guardrail are left out (null in model_index.json).
-void save_world_pipeline(const std::filesystem::path& dir, const WorldPipeline& pipeline);
-
-/// Where the public code bases differ.
-enum class Compat {
-  kDiffusers,  ///< the level itself as time; guidance only when > 1; levels of diffusers' scheduler
-  kNvidia,     ///< integer timesteps / 1000, NVIDIA's levels, NumPy's noise
-};
-
+/// What is left out follows from the pipeline's class (WorldFamily).
 struct WorldRequest {
-  /// Pixels to start from, [1, 3, n, H, W] in [-1, 1]: one frame (image) or more (the last ones are
-  /// used). Undefined: text to world.
+  /// Pixels to start from, [1, 3, n, H, W] in [-1, 1]. Predict2.5 and Transfer2.5 take the last
+  /// frames that condition_frames needs, Predict1 and 2 the first of the last num_frames.
+  /// Undefined: none.
   Tensor video{};
-  int64_t condition_frames = 1;   ///< given latent frames when there is a video: 1 or 2
-  bool sample_posterior = false;  ///< draw the given latents from the tokenizer's posterior
-  int64_t height = 704;
-  int64_t width = 1280;
-  int64_t num_frames = 93;
-  int64_t steps = 36;
-  double guidance = 7.0;
-  /// Network time of given frames; negative: that of the clip. 0.0001 for the post-trained 2B.
-  double condition_time = 0.0001;
+  /// Given latent frames when there is a video. Predict2.5, Transfer2.5: 1; others: all there are.
+  std::optional<int64_t> condition_frames{};
+  bool sample_posterior = false;  ///< draw given and control latents from the tokenizer's posterior
+  std::optional<int64_t> height{}, width{};
+  /// Transfer: those of the shortest control, which is also the most.
+  std::optional<int64_t> num_frames{};
+  std::optional<int64_t> steps{};
+  std::optional<double> fps{};
+  std::optional<double> guidance{};
+  /// Network time of given frames; negative: that of the clip.
+  std::optional<double> condition_time{};
+  /// Predict1: noise level at which given frames are shown.
+  double augment_sigma = 0.001;
   uint64_t seed = 0;
   Compat compat = Compat::kDiffusers;
   Tensor prompt_embeds{};           ///< [1, S, D]; undefined: zeros, which is "no text"
   Tensor negative_prompt_embeds{};  ///< the same
-  Tensor latents{};                 ///< initial noise [1, C, T, h, w]; undefined: from the seed
+  Tensor img_context{};             ///< Transfer2.5's image features, [1, I, D']; undefined: zeros
+  /// Initial noise [1, C, T, h, w] of every chunk; undefined: from the seed, another one a chunk.
+  Tensor latents{};
+  std::map<std::string, ControlSignal> controls{};  ///< by the name of their control net
+  std::vector<double> control_scale{1.0};           ///< of all of them: one, or one a control block
+  /// Frames generated at once; left out: those of `latents`, else the class's (93 or 121), where a
+  /// clip without control may be shorter.
+  std::optional<int64_t> chunk_frames{};
+  int64_t overlap_frames = 1;  ///< of a chunk that are given from the one before
   std::function<void(int64_t done, int64_t steps)> progress{};
 };
 
+/// A part of a generation, in order; together they are the clip.
 struct World {
   Tensor latents;  ///< [1, C, T, h, w], normalised: diffusers' output_type "latent"
-  Tensor video;    ///< [1, 3, num_frames, H, W] in [-1, 1]
+  Tensor video;    ///< [1, 3, n, H, W] in [-1, 1]
 };
+using WorldSink = std::function<void(const World& part)>;
 
-/// Throws Error on a request that the models cannot serve (sizes that do not divide, too few
-/// frames, shapes of embeddings or noise), saying the nearest one that they can.
+/// Hands over each chunk as it is done, without what it shares with the one before: memory does not
+/// grow with the clip. Throws Error on a request that the models cannot serve (sizes that do not
+/// divide, too few frames, shapes of embeddings or noise), saying the nearest one that they can.
+void generate_world(WorldPipeline& pipeline, const WorldRequest& request, const WorldSink& sink);
+
+/// The same in one piece.
 World generate_world(WorldPipeline& pipeline, const WorldRequest& request);
 
-/// The network as denoise() calls it: casts to the model's dtype, no padding. `fps` reaches RoPE.
-Network dit_network(CosmosTransformer3DModel& transformer, std::optional<double> fps = {});
+/// The request with everything filled in that the class, the models and the given tensors decide.
+WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request);
 
-/// Zeros [batch, 1, D], the "no text" of Cosmos. One token is as good as 512: attention over equal
-/// keys and values does not depend on how many there are.
-Tensor no_text(const CosmosTransformer3DModel& transformer, int64_t batch);
-
-/// Encodes the given pixels of a request to normalised latents, with zeros after them.
-GivenFrames encode_given(VideoTokenizer& vae, const WorldRequest& request,
+/// Encodes given pixels (their first `condition_frames` latent frames) to normalised latents, with
+/// zeros after them. video undefined or condition_frames 0: nothing is given.
+struct GivenOptions {
+  int64_t condition_frames = 0;
+  bool sample_posterior = false;
+  uint64_t seed = 0;
+  double scale = 1;  ///< factor on normalised latents (sigma_data)
+};
+GivenFrames encode_given(VideoTokenizer& vae, const Tensor& video, const GivenOptions& options,
                          at::IntArrayRef latent_shape);
 
 }  // namespace cosmos::modules

@@ -271,13 +271,13 @@ std::string encode_png(const Tensor& image) {
   return {reinterpret_cast<const char*>(packet->data), static_cast<std::size_t>(packet->size)};
 }
 
-// Makes the bytes and writes them; errors say where, once.
+// Errors of `function` say where, once.
 template <typename Function>
 void naming(const fs::path& path, Function&& function) {
   capture_messages();
   forget_message();
   try {
-    modules::write_file(path, function());
+    function();
   } catch (const Error& error) {
     const std::string what = error.what(), name = path.string();
     if (what.rfind(name + ":", 0) == 0) throw;
@@ -287,20 +287,45 @@ void naming(const fs::path& path, Function&& function) {
 
 }  // namespace
 
-void write_video(const fs::path& path, const Tensor& frames, const VideoOptions& options) {
-  const Tensor bytes = checked(path, frames, 4);
+struct VideoWriter::State {
+  fs::path path;
+  std::unique_ptr<ClipWriter> writer;
+};
+
+VideoWriter::VideoWriter(const fs::path& path, int64_t height, int64_t width,
+                         const VideoOptions& options)
+    : state_(std::make_unique<State>()) {
   require(options.fps > 0 && options.fps <= 1000, path.string(),
           ": fps: expected a rate in (0, 1000], got ", options.fps);
-  naming(path, [&] {
-    ClipWriter writer(path, bytes.size(1), bytes.size(2), options);
-    for (int64_t t = 0; t < bytes.size(0); ++t) writer.add(bytes[t]);
-    return std::string(writer.finish());
+  state_->path = path;
+  naming(path,
+         [&] { state_->writer = std::make_unique<ClipWriter>(path, height, width, options); });
+}
+
+VideoWriter::~VideoWriter() = default;
+
+void VideoWriter::add(const Tensor& frames) {
+  const Tensor bytes = checked(state_->path, frames, 4);
+  naming(state_->path, [&] {
+    for (int64_t t = 0; t < bytes.size(0); ++t) state_->writer->add(bytes[t]);
   });
+}
+
+void VideoWriter::finish() {
+  naming(state_->path,
+         [&] { modules::write_file(state_->path, std::string(state_->writer->finish())); });
+}
+
+void write_video(const fs::path& path, const Tensor& frames, const VideoOptions& options) {
+  const Tensor bytes = checked(path, frames, 4);
+  VideoWriter writer(path, bytes.size(1), bytes.size(2), options);
+  writer.add(bytes);
+  writer.finish();
 }
 
 void write_png(const fs::path& path, const Tensor& image) {
   const Tensor bytes = checked(path, image, 3);
-  naming(path, [&] { return encode_png(bytes); });
+  naming(path, [&] { modules::write_file(path, encode_png(bytes)); });
 }
 
 #else
@@ -313,6 +338,13 @@ namespace {
 }
 }  // namespace
 
+struct VideoWriter::State {};
+VideoWriter::VideoWriter(const fs::path& path, int64_t, int64_t, const VideoOptions&) {
+  no_media(path);
+}
+VideoWriter::~VideoWriter() = default;
+void VideoWriter::add(const Tensor&) {}
+void VideoWriter::finish() {}
 void write_video(const fs::path& path, const Tensor& frames, const VideoOptions&) {
   checked(path, frames, 4);
   no_media(path);

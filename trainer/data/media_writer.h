@@ -6,6 +6,7 @@
 // without FFmpeg the writers throw an Error that says so.
 
 #include <filesystem>
+#include <memory>
 #include <string>
 
 #include "modules/core/tensor.h"
@@ -23,6 +24,24 @@ struct VideoOptions {
   double quality = 18;
   /// Frames between keyframes.
   int64_t keyframe_interval = 25;
+};
+
+/// A clip written frame by frame, for those too long to hold: coded bytes are kept in memory, and
+/// the file is there once finish() returns. Left without finish() it leaves nothing.
+class VideoWriter {
+ public:
+  VideoWriter(const std::filesystem::path& path, int64_t height, int64_t width,
+              const VideoOptions& options = {});
+  ~VideoWriter();
+  VideoWriter(const VideoWriter&) = delete;
+  VideoWriter& operator=(const VideoWriter&) = delete;
+
+  void add(const Tensor& frames);
+  void finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 /// Writes a clip. Chroma is subsampled by two, so odd sizes are padded with a copy of the last row

@@ -220,7 +220,8 @@ Tensor DiffusionRecipe::sample_losses(CosmosTransformer3DModel& model, const Dra
       draws.indicator, network_time(diffusion_, draws.sigma).to(torch::kFloat32),
       config_.condition_time);
   const Tensor mask = modules::condition_mask(draws.indicator, input.size(3), input.size(4));
-  const Tensor output = modules::dit_network(model, draws.fps)(input, time, mask, draws.text);
+  const Tensor output =
+      modules::dit_network(model, {.fps = draws.fps})(input, time, mask, draws.text);
   return clip_losses(diffusion_, output, draws.x0, draws.noise, draws.sigma,
                      modules::frame_weights(draws.indicator, loss_frames_));
 }

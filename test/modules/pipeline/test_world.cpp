@@ -103,7 +103,8 @@ TEST_CASE("a world starts with the given frame and follows from its seed", "[pip
   const World world = generate_world(pipeline, request);
   CHECK(world.latents.sizes() == at::IntArrayRef({1, 4, 3, 2, 4}));
   CHECK(world.video.sizes() == at::IntArrayRef({1, 3, 9, 16, 32}));
-  const GivenFrames given = encode_given(*pipeline.vae, request, world.latents.sizes());
+  const GivenFrames given =
+      encode_given(*pipeline.vae, request.video, {.condition_frames = 1}, world.latents.sizes());
   CHECK(largest((world.latents - given.latents).select(2, 0)) < 1e-4);
   CHECK(generate_world(pipeline, request).latents.equal(world.latents));
   WorldRequest other = request;

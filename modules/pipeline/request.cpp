@@ -1,0 +1,138 @@
+// A request completed and checked against the models that are to serve it.
+
+#include <algorithm>
+
+#include "modules/pipeline/world.h"
+
+namespace cosmos::modules {
+namespace {
+
+void check_size(int64_t size, int64_t multiple, const char* name) {
+  require(size > 0 && size % multiple == 0, name, ": expected a multiple of ", multiple, ", got ",
+          size, " (nearest: ", std::max<int64_t>(1, (size + multiple / 2) / multiple) * multiple,
+          ")");
+}
+
+void check_frames(int64_t frames, int64_t time, const char* name) {
+  require(frames > 0 && (frames - 1) % time == 0, name, ": expected 1 + a multiple of ", time,
+          ", got ", frames, " (nearest below: ", std::max<int64_t>(0, frames - 1) / time * time + 1,
+          ")");
+}
+
+// Latent frames that RoPE has positions for.
+int64_t longest(const DitConfig& config) {
+  int64_t positions = 0;
+  for (int axis = 0; axis < 3; ++axis)
+    positions = std::max(positions, config.max_size[axis] / config.patch_size[axis]);
+  return positions * config.patch_size[0];
+}
+
+int64_t shortest_control(const WorldRequest& request) {
+  int64_t frames = request.controls.begin()->second.length;
+  for (const auto& [name, control] : request.controls) frames = std::min(frames, control.length);
+  return frames;
+}
+
+void choose_frames(const WorldPipeline& pipeline, const WorldFamily& family,
+                   WorldRequest& request) {
+  const VideoTokenizer& vae = *pipeline.vae;
+  int64_t whole = family.frames;
+  if (request.latents.defined() && request.latents.dim() == 5)
+    whole = vae.video_frames(request.latents.size(2));
+  whole = std::min(whole, vae.video_frames(longest(pipeline.transformer->config())));
+  if (request.controls.empty()) {
+    if (!request.num_frames) request.num_frames = whole;
+    if (!request.chunk_frames) request.chunk_frames = std::min(*request.num_frames, whole);
+    if (*request.num_frames <= *request.chunk_frames) {
+      check_frames(*request.num_frames, vae.temporal_compression(), "num-frames");
+      request.chunk_frames = request.num_frames;
+    }
+  } else {
+    const int64_t most = shortest_control(request);
+    require(most > 0, "controls: a control video has no frames");
+    request.num_frames = std::min(request.num_frames.value_or(most), most);
+    require(*request.num_frames > 0, "num-frames: expected a positive number, got ",
+            *request.num_frames);
+    if (!request.chunk_frames) request.chunk_frames = whole;
+  }
+  check_frames(*request.chunk_frames, vae.temporal_compression(), "chunk-frames");
+  if (*request.num_frames <= *request.chunk_frames) request.overlap_frames = 0;  // one chunk
+  require(request.overlap_frames >= 0 && request.overlap_frames < *request.chunk_frames,
+          "overlap: expected 0 to ", *request.chunk_frames - 1, " frames, got ",
+          request.overlap_frames);
+}
+
+void choose_given(const WorldPipeline& pipeline, const WorldFamily& family, WorldRequest& request) {
+  if (!request.video.defined()) {
+    require(!family.needs_frames, family.class_name,
+            " starts from a picture or a video, and none is given");
+    request.condition_frames = 0;
+    return;
+  }
+  require(family.takes_frames, family.class_name, " starts from text alone, but frames are given");
+  const int64_t n = dims<5>(request.video, "video")[2];
+  const VideoTokenizer& vae = *pipeline.vae;
+  const bool flow = family.formulation == Formulation::kRectifiedFlow;
+  if (!flow && n > *request.chunk_frames)
+    request.video = request.video.slice(2, n - *request.chunk_frames);
+  if (!request.condition_frames)
+    request.condition_frames = flow ? 1 : vae.latent_frames(request.video.size(2));
+  const int64_t given = *request.condition_frames, whole = vae.latent_frames(*request.chunk_frames);
+  require(given >= 1 && (!flow || given <= 2), "condition-frames: expected 1 or 2, got ", given);
+  require(given <= whole, "condition-frames: ", given,
+          " latent frames are given, but the whole clip has ", whole);
+  const int64_t frames = vae.video_frames(given);
+  require(n >= frames, "video: ", given, " given latent frames need ", frames,
+          " frames, the video has ", n);
+  if (flow) request.video = request.video.slice(2, n - frames);
+}
+
+void check_controls(const WorldPipeline& pipeline, const WorldFamily& family,
+                    const WorldRequest& request) {
+  if (request.controls.empty()) {
+    require(!family.takes_control || !pipeline.control_nets.empty(), family.class_name,
+            ": the pipeline has no control net (its controlnet component is null)");
+    require(!family.takes_control, family.class_name, " needs a control video, and none is given");
+    return;
+  }
+  require(family.takes_control, family.class_name, " takes no control videos");
+  const auto& nets = pipeline.control_nets;
+  const bool nameless = nets.size() == 1 && nets.begin()->first.empty();
+  require(!nameless || request.controls.size() == 1, "controls: ", request.controls.size(),
+          " controls, but the pipeline has one control net; give each its own (controlnet/NAME/)");
+  std::string names;
+  for (const auto& [name, net] : nets) names += (names.empty() ? "" : ", ") + name;
+  for (const auto& [name, control] : request.controls)
+    require(nameless || (name.empty() && nets.size() == 1) || nets.count(name),
+            "controls: no control net for \"", name, "\" (the pipeline has ", names, ")");
+}
+
+}  // namespace
+
+WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request) {
+  WorldFamily family = world_family(pipeline.index.class_name, "model_index.json");
+  if (request.compat == Compat::kNvidia) family = nvidia_settings(family);
+  const auto& config = pipeline.transformer->config();
+  const VideoTokenizer& vae = *pipeline.vae;
+  if (!request.height) request.height = family.height;
+  if (!request.width) request.width = family.width;
+  if (!request.steps) request.steps = family.steps;
+  if (!request.fps) request.fps = family.fps;
+  if (!request.guidance) request.guidance = family.guidance;
+  if (!request.condition_time) request.condition_time = family.condition_time;
+  check_size(*request.height, vae.spatial_compression() * config.patch_size[1], "height");
+  check_size(*request.width, vae.spatial_compression() * config.patch_size[2], "width");
+  require(vae.latent_channels() == config.out_channels, "pipeline: the tokenizer makes ",
+          vae.latent_channels(), " channels, the transformer reads ", config.out_channels);
+  check_controls(pipeline, family, request);
+  if (family.picture) {
+    require(request.num_frames.value_or(1) == 1, "num-frames: ", family.class_name,
+            " makes one picture, got ", *request.num_frames);
+    request.num_frames = request.chunk_frames = 1;
+  }
+  choose_frames(pipeline, family, request);
+  choose_given(pipeline, family, request);
+  return request;
+}
+
+}  // namespace cosmos::modules
