@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "modules/dit/action_transformer.h"
 #include "modules/dit/transformer.h"
 #include "modules/hub/registry.h"
 #include "modules/text/t5/encoder.h"
@@ -11,6 +12,7 @@
 #include "modules/tokenizer/discrete_video.h"
 #include "modules/tokenizer/image_tokenizer.h"
 #include "modules/transfer/control_net.h"
+#include "modules/transfer/transfer1.h"
 #include "modules/vlm/language_model.h"
 
 namespace cosmos::modules {
@@ -40,6 +42,11 @@ void register_builtin_models() {
        [](const Json& config, const std::string& where) {
          return std::make_shared<AutoencoderKLWan>(config, where);
        }},
+      {"CosmosActionTransformer3DModel",
+       [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+         return std::make_shared<CosmosActionTransformer3DModel>(
+             ActionConfig::from_json(config, where));
+       }},
       {"CosmosControlNetModel",
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
          return std::make_shared<CosmosControlNetModel>(ControlNetConfig::from_json(config, where));
@@ -50,6 +57,11 @@ void register_builtin_models() {
          return std::make_shared<CosmosDiscreteVideoTokenizer>(config, where);
        }},
       {"CosmosImageTokenizer", make_image_tokenizer},
+      {"CosmosTransfer1ControlNetModel",
+       [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+         return std::make_shared<CosmosTransfer1ControlNetModel>(
+             Transfer1Config::from_json(config, where));
+       }},
       {"CosmosTransformer3DModel",
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
          return std::make_shared<CosmosTransformer3DModel>(DitConfig::from_json(config, where));

@@ -38,10 +38,10 @@ TimeEmbedImpl::TimeEmbedImpl(int64_t dim) {
   norm_ = register_module("norm", RmsNorm(dim, 1e-6));
 }
 
-Tensors TimeEmbedImpl::forward(const Tensor& s) {
+Tensors TimeEmbedImpl::forward(const Tensor& s, const Tensors& more) {
   Tensor temb = linear_2_(torch::silu(linear_1_(s)));
-  Tensor emb = torch::silu(norm_(s));
-  return {emb, temb};
+  if (more.empty()) return {torch::silu(norm_(s)), temb};
+  return {torch::silu(norm_(s + more[0])), temb + more[1]};
 }
 
 LearnablePosEmbedImpl::LearnablePosEmbedImpl(const DitConfig& config) {

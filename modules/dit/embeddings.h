@@ -47,8 +47,9 @@ Tensor sinusoid(const Tensor& timestep, int64_t dim);
 class TimeEmbedImpl : public torch::nn::Module {
  public:
   explicit TimeEmbedImpl(int64_t dim);
-  /// s: [..., D] -> {emb [..., D], temb [..., 3 D]}
-  Tensors forward(const Tensor& s);
+  /// s: [..., D] -> {emb [..., D], temb [..., 3 D]}; `more`, nothing or one tensor for each, is
+  /// added to s before the norm, and to temb.
+  Tensors forward(const Tensor& s, const Tensors& more = {});
 
  private:
   Linear linear_1_{nullptr}, linear_2_{nullptr};

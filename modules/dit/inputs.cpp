@@ -53,6 +53,7 @@ DitInputs dit_inputs(const TensorMap& inputs) {
       {"attention_mask", &out.attention_mask},
       {"condition_mask", &out.condition_mask},
       {"padding_mask", &out.padding_mask},
+      {"action", &out.action},
   };
   std::vector<std::string> known = {"fps", "block_controlnet_hidden_states.N"};
   for (const auto& [name, slot] : slots) known.push_back(name);
@@ -150,10 +151,11 @@ void CosmosTransformer3DModel::check_residuals(const DitInputs& in) const {
           " blocks), got ", residuals.size());
   const int64_t tokens = grid_of(in.hidden_states).tokens();
   for (const auto& residual : residuals)
-    check_shape(
-        residual, "block_controlnet_hidden_states",
-        {residual.dim() > 0 && residual.size(0) == 1 ? 1 : B, tokens, config_.hidden_size()},
-        "[B, tokens, width]");
+    if (residual.defined())
+      check_shape(
+          residual, "block_controlnet_hidden_states",
+          {residual.dim() > 0 && residual.size(0) == 1 ? 1 : B, tokens, config_.hidden_size()},
+          "[B, tokens, width]");
 }
 
 }  // namespace cosmos::modules

@@ -66,6 +66,11 @@ bool DitBase::keeps_float32(const std::string& name) const {
   return name.rfind("learnable_pos_embed.", 0) == 0;
 }
 
+Tensors DitBase::time_offsets(const DitInputs& in, const PatchGrid&) {
+  require(!in.action.defined(), "action: ", class_name(), " takes none");
+  return {};
+}
+
 PatchGrid DitBase::grid_of(const Tensor& hidden_states) const {
   const auto& patch = config_.patch_size;
   return {.frames = hidden_states.size(2) / patch[0],
@@ -95,8 +100,10 @@ BlockContext DitBase::make_context(const DitInputs& in, const PatchGrid& grid) {
   // One row per sample, or per frame: never per token.
   const int64_t frames = in.timestep.dim() == 5 ? grid.frames : 1;
   Tensor s = sinusoid(in.timestep.flatten(), D).to(dtype).view({-1, frames, 1, D});
-  const Tensors time = run_block("time_embed", *time_embed_, {s}, [this](const Tensors& inputs) {
-    return time_embed_->forward(inputs[0]);
+  Tensors time = {s};
+  for (Tensor& offset : time_offsets(in, grid)) time.push_back(std::move(offset));
+  time = run_block("time_embed", *time_embed_, time, [this](const Tensors& inputs) {
+    return time_embed_->forward(inputs[0], {inputs.begin() + 1, inputs.end()});
   });
   context.emb = time[0];
   context.temb = time[1];
@@ -186,7 +193,7 @@ Tensor CosmosTransformer3DModel::forward(const DitInputs& in) {
   const int64_t every = config_.controlnet_block_every_n.value_or(1);
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     context.residual = Tensor();
-    if (!residuals.empty() && i % every == 0) {
+    if (!residuals.empty() && i % every == 0 && residuals[i / every].defined()) {
       const Tensor& residual = residuals[i / every];
       context.residual =
           tokens()->scatter(residual.unflatten(1, {grid.frames, grid.tokens_per_frame()}), 2);

@@ -20,7 +20,7 @@ struct DitInputs {
   /// Text, [B, S, crossattn_proj_in_channels or text_embed_dim].
   Tensor encoder_hidden_states = {};
   Tensor img_context = {};  ///< image features, [B, I, img_context_dim_in]
-  /// Residuals of a control net for blocks 0, n, 2n, ...: [B | 1, tokens, D] each.
+  /// Residuals of a control net for blocks 0, n, 2n, ...: [B | 1, tokens, D] each; undefined: none.
   Tensors block_controlnet_hidden_states = {};
   Tensor attention_mask = {};  ///< over text, [B, S]: bool (true = attend) or added to the scores
   std::optional<double> fps = {};  ///< of the video, stretches RoPE in time; none: frame indices
@@ -28,6 +28,7 @@ struct DitInputs {
   /// [1 | B, 1, H', W'], nearest-resized to H x W, 1 = padding. Undefined counts as zeros: nothing
   /// is padded.
   Tensor padding_mask = {};
+  Tensor action = {};  ///< of action-conditioned models, [B, actions, action_dim]
 };
 
 /// What the transformer and its control net share: config, time, text, positions, and how a block
@@ -49,6 +50,9 @@ class DitBase : public Model {
   /// Checks what the context is made from: patches, time, text, image, padding, fps.
   void check_context(const DitInputs& inputs) const;
   PatchGrid grid_of(const Tensor& hidden_states) const;
+  /// What a variant of the model adds to the time code and to the shared modulation: nothing, or
+  /// [B, t | 1, 1, D] and [B, t | 1, 1, 3 D].
+  virtual Tensors time_offsets(const DitInputs& inputs, const PatchGrid& grid);
   /// Everything the blocks share, from time, text, image and positions.
   BlockContext make_context(const DitInputs& inputs, const PatchGrid& grid);
   /// run_block on `xs` and whatever of the context may carry a gradient.
@@ -71,6 +75,9 @@ class CosmosTransformer3DModel : public DitBase {
 
   std::string class_name() const override { return "CosmosTransformer3DModel"; }
   Json config_json() const override { return config_.to_json(); }
+
+  /// Lets a base that was trained without control take residuals after blocks 0, n, 2n, ....
+  void set_control_interval(int64_t blocks) { config_.controlnet_block_every_n = blocks; }
 
   /// Predicts noise, velocity or whatever the weights were trained for:
   /// [B, out_channels, T, H, W]. Throws Error on a shape that does not fit.

@@ -61,15 +61,15 @@ Tensor token_map(const Tensor& mask, const PatchGrid& grid) {
   const Tensor x = mask.to(torch::kFloat32);
   Tensor map = resize(x.narrow(2, 0, 1), 1, grid.rows, grid.columns);
   if (grid.frames > 1)
-    map = torch::cat({map, resize(x.narrow(2, 1, T - 1), grid.frames - 1, grid.rows, grid.columns)},
-                     2);
+    map = torch::cat(
+        {map, resize(x.narrow(2, 1, T - 1), grid.frames - 1, grid.rows, grid.columns)}, 2);
   return map.reshape({1, grid.tokens(), 1});
 }
 
-void normalize_maps(std::vector<ControlBranch>& branches) {
-  const bool any = std::any_of(branches.begin(), branches.end(),
-                               [](const ControlBranch& b) { return b.map.defined(); });
-  if (!any) return;
+void normalize_weights(std::vector<ControlBranch>& branches, bool numbers_too) {
+  const bool maps = std::any_of(branches.begin(), branches.end(),
+                                [](const ControlBranch& b) { return b.map.defined(); });
+  if (branches.empty() || (!maps && !numbers_too)) return;
   Tensor sum;
   for (ControlBranch& branch : branches) {
     if (!branch.map.defined()) branch.map = torch::full({1, 1, 1}, branch.weight);
@@ -116,15 +116,18 @@ Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions option
     if (options.img_context.defined())
       inputs.img_context = options.img_context.expand({input.size(0), -1, -1}).to(model);
     if (config.in_channels > config.out_channels) inputs.condition_mask = mask.to(model);
+    Tensors& residuals = inputs.block_controlnet_hidden_states;
     if (!options.branches.empty())
-      inputs.block_controlnet_hidden_states = control_residuals(
-          options.branches, {.latents = inputs.hidden_states,
-                             .timestep = inputs.timestep,
-                             .encoder_hidden_states = inputs.encoder_hidden_states,
-                             .img_context = inputs.img_context,
-                             .condition_mask = inputs.condition_mask,
-                             .conditioning_scale = options.control_scale,
-                             .fps = options.fps});
+      residuals =
+          control_residuals(options.branches, {.latents = inputs.hidden_states,
+                                               .timestep = inputs.timestep,
+                                               .encoder_hidden_states = inputs.encoder_hidden_states,
+                                               .img_context = inputs.img_context,
+                                               .condition_mask = inputs.condition_mask,
+                                               .conditioning_scale = options.control_scale,
+                                               .fps = options.fps});
+    if (!residuals.empty() && options.branches.front().net->first_blocks_only())
+      residuals.resize(config.num_control_residuals());  // the other blocks get none
     return transformer.forward(inputs);
   };
 }

@@ -7,7 +7,7 @@
 //
 // w_k is a number, used as it is; or a number times a map in [0, 1]. As soon as there is one map,
 // every weight counts as one, and all of them are divided by max(1, sum of w_k) token by token
-// (Transfer2.5's inference code).
+// (Transfer2.5's inference code; Transfer1's does so with numbers too).
 
 #include <functional>
 #include <map>
@@ -50,14 +50,15 @@ Tensor token_map(const Tensor& mask, const PatchGrid& grid);
 
 /// One control of one chunk.
 struct ControlBranch {
-  std::shared_ptr<CosmosControlNetModel> net;
+  std::shared_ptr<ControlModel> net;
   Tensor latents;     ///< [B, C, T, h, w], normalised
   double weight = 1;  ///< read when there is no map
   Tensor map = {};    ///< the weight of each token, [B | 1, tokens, 1]
 };
 
-/// Divides the branches' weights by max(1, their sum) where one of them is a map.
-void normalize_maps(std::vector<ControlBranch>& branches);
+/// Divides the branches' weights by max(1, their sum), token by token, where one of them is a map or
+/// where `numbers_too` (Transfer1).
+void normalize_weights(std::vector<ControlBranch>& branches, bool numbers_too = false);
 
 /// Weighted sum of the branches' residuals. `inputs`: all but controls_latents.
 Tensors control_residuals(const std::vector<ControlBranch>& branches,

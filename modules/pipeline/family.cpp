@@ -20,12 +20,21 @@ constexpr WorldFamily kPredict1{.class_name = "CosmosTextToWorldPipeline",
                                 .fps = 30,
                                 .guidance = 7,
                                 .condition_time = -1,
+                                .normalizes_weights = false,
                                 .passes_fps = true};
 
 std::vector<WorldFamily> families() {
   WorldFamily predict1_video = kPredict1;
   predict1_video.class_name = "CosmosVideoToWorldPipeline";
   predict1_video.takes_frames = predict1_video.needs_frames = true;
+
+  WorldFamily transfer1 = predict1_video;  // not in diffusers; the name is ours
+  transfer1.class_name = "CosmosTransfer1Pipeline";
+  transfer1.needs_frames = false;
+  transfer1.takes_control = transfer1.normalizes_weights = true;
+  transfer1.guidance = 5;
+  transfer1.steps = 35;
+  transfer1.fps = 24;
 
   WorldFamily predict2_video = predict1_video;
   predict2_video.class_name = "Cosmos2VideoToWorldPipeline";
@@ -57,7 +66,8 @@ std::vector<WorldFamily> families() {
   transfer25.takes_control = true;
   transfer25.guidance = 3;
   transfer25.condition_time = 0.1;
-  return {kPredict1, predict1_video, predict2_image, predict2_video, predict25, transfer25};
+  return {kPredict1, predict1_video, transfer1, predict2_image,
+          predict2_video, predict25,     transfer25};
 }
 
 }  // namespace

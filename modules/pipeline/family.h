@@ -22,6 +22,8 @@ struct WorldFamily {
   double guidance;
   /// Network time of given frames; negative: that of the clip.
   double condition_time;
+  /// Whether plain numbers as weights of controls are divided by max(1, their sum).
+  bool normalizes_weights;
   /// Whether the frame rate reaches the network (RoPE).
   bool passes_fps;
 };

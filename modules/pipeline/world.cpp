@@ -152,7 +152,7 @@ class Generation {
     for (const auto& [name, control] : request_.controls)
       if (control.weight != 0 || control.mask)
         options.branches.push_back(branch(name, control, chunk));
-    normalize_maps(options.branches);
+    normalize_weights(options.branches, family_.normalizes_weights);
     return dit_network(*pipeline_.transformer, std::move(options));
   }
 

@@ -11,7 +11,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTransfer = "Cosmos2_5_TransferPipeline";
+// The pipeline that a base becomes when it is given a control net.
+std::string with_control(const std::string& class_name) {
+  if (class_name == "Cosmos2_5_PredictBasePipeline") return "Cosmos2_5_TransferPipeline";
+  return class_name == "CosmosVideoToWorldPipeline" ? "CosmosTransfer1Pipeline" : class_name;
+}
 
 template <typename T>
 std::shared_ptr<T> load_component(const fs::path& dir, torch::Dtype dtype, const char* expected) {
@@ -25,21 +29,31 @@ std::shared_ptr<T> load_component(const fs::path& dir, torch::Dtype dtype, const
 }
 
 // A control net's residuals are added to the base's tokens, block by block.
-void check_fits(const CosmosControlNetModel& net, const DitConfig& base, const std::string& where) {
+void check_fits(const ControlModel& net, const DitConfig& base, const std::string& where) {
   const auto expect = [&](int64_t got, int64_t wanted, const char* what) {
     require(got == wanted, where, ": ", what, ": the transformer has ", wanted,
             ", the control net ", got);
   };
   expect(net.config().hidden_size(), base.hidden_size(), "width");
-  expect(net.net_config().latent_channels, base.in_channels + 1, "input channels");
+  expect(net.latent_channels(), base.in_channels + 1, "input channels");
   require(net.config().patch_size == base.patch_size, where,
           ": patch_size differs from the transformer's");
-  require(base.num_control_residuals() > 0, where,
-          ": the transformer takes no control (controlnet_block_every_n is null)");
-  require(net.net_config().n_controlnet_blocks >= base.num_control_residuals(), where, ": ",
-          net.net_config().n_controlnet_blocks, " control blocks, the transformer needs ",
+  const bool enough = net.first_blocks_only() ? net.residuals() <= base.num_control_residuals()
+                                              : net.residuals() >= base.num_control_residuals();
+  require(enough, where, ": ", net.residuals(), " control blocks, the transformer has places for ",
           base.num_control_residuals());
 }
+
+}  // namespace
+
+void fit_interval(CosmosTransformer3DModel& base, const ControlModel& net) {
+  if (base.config().controlnet_block_every_n) return;
+  if (net.first_blocks_only()) return base.set_control_interval(1);
+  const int64_t blocks = net.residuals();
+  base.set_control_interval((base.config().num_layers + blocks - 1) / blocks);
+}
+
+namespace {
 
 void load_control_nets(WorldPipeline& pipeline, const fs::path& dir, torch::Dtype dtype) {
   if (fs::exists(dir / "config.json")) return add_control_net(pipeline, "", dir, dtype);
@@ -90,13 +104,16 @@ WorldPipeline load_world_components(const fs::path& transformer, const fs::path&
 
 void add_control_net(WorldPipeline& pipeline, const std::string& name, const fs::path& dir,
                      torch::Dtype dtype) {
-  auto net = load_component<CosmosControlNetModel>(dir, dtype, "CosmosControlNetModel");
+  auto net = load_component<ControlModel>(
+      dir, dtype, "CosmosControlNetModel or CosmosTransfer1ControlNetModel");
+  fit_interval(*pipeline.transformer, *net);
   check_fits(*net, pipeline.transformer->config(), dir.string());
-  if (pipeline.index.class_name == "Cosmos2_5_PredictBasePipeline")
-    pipeline.index.class_name = kTransfer;
-  require(pipeline.index.class_name == kTransfer, dir.string(), ": a ", pipeline.index.class_name,
+  std::string& class_name = pipeline.index.class_name;
+  class_name = with_control(class_name);
+  require(world_family(class_name, dir.string()).takes_control, dir.string(), ": a ", class_name,
           " takes no control net");
-  pipeline.index.components["controlnet"] = {"diffusers", net->class_name()};
+  pipeline.index.components["controlnet"] = {net->first_blocks_only() ? "cosmos" : "diffusers",
+                                             net->class_name()};
   pipeline.control_nets[name] = std::move(net);
 }
 

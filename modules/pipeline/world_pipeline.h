@@ -22,7 +22,7 @@ struct WorldPipeline {
   std::shared_ptr<VideoTokenizer> vae;
   /// By what they are trained on ("edge", "blur", "depth", "seg", ...). One alone may be nameless
   /// (""): it takes whatever control is given.
-  std::map<std::string, std::shared_ptr<CosmosControlNetModel>> control_nets = {};
+  std::map<std::string, std::shared_ptr<ControlModel>> control_nets = {};
 };
 
 /// controlnet/ holds a control net, or a folder for each control (controlnet/edge/, ...). Throws
@@ -37,9 +37,13 @@ WorldPipeline load_world_components(const std::filesystem::path& transformer,
                                     torch::Dtype dtype = torch::kFloat32);
 
 /// Adds the control net of folder `dir` under `name`, and makes a Predict2.5 pipeline one of
-/// Transfer2.5. Throws Error when it does not fit the transformer.
+/// Transfer2.5, a Predict1 one of Transfer1. Throws Error when it does not fit the transformer.
 void add_control_net(WorldPipeline& pipeline, const std::string& name,
                      const std::filesystem::path& dir, torch::Dtype dtype);
+
+/// Spreads the net's residuals over the blocks of a base whose config does not say where they go (one
+/// trained without control); others keep their interval.
+void fit_interval(CosmosTransformer3DModel& base, const ControlModel& net);
 
 /// Writes a pipeline folder that diffusers' pipeline of the class has the components of; text
 /// encoder and guardrail are left out (null in model_index.json). Several control nets become

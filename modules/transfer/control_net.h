@@ -6,26 +6,10 @@
 
 #include <vector>
 
-#include "modules/dit/transformer.h"
+#include "modules/transfer/control_model.h"
 #include "modules/transfer/control_net_config.h"
 
 namespace cosmos::modules {
-
-/// One call; legend as DitInputs.
-struct ControlNetInputs {
-  /// Of the control video, [B, C', T, H, W]; filled up with zeros to the model's control channels.
-  Tensor controls_latents = {};
-  Tensor latents = {};   ///< what the base is given as hidden_states, [B, C, T, H, W]
-  Tensor timestep = {};  ///< [B] or [1], or one per frame: [B, 1, T, 1, 1]
-  Tensor encoder_hidden_states = {};  ///< [B, S, width]
-  Tensor img_context = {};            ///< image features, [B, I, img_context_dim_in]
-  Tensor condition_mask = {};         ///< [B, 1, T, H, W]
-  /// Factor on each block's residual; fewer than blocks are repeated, more are cut off.
-  std::vector<double> conditioning_scale = {1.0};
-  Tensor padding_mask = {};    ///< [1 | B, 1, H', W']; undefined counts as zeros
-  Tensor attention_mask = {};  ///< over text, [B, S]
-  std::optional<double> fps = {};
-};
 
 /// A DiT block between two products with bias:
 ///   x = before_proj(x) + base     (first block only)
@@ -42,7 +26,7 @@ class ControlBlockImpl : public TransformerBlockImpl {
 };
 TORCH_MODULE(ControlBlock);
 
-class CosmosControlNetModel : public DitBase {
+class CosmosControlNetModel : public ControlModel {
  public:
   /// Fresh weights as CosmosTransformer3DModel's, before_proj and after_proj zero: a new control
   /// net changes nothing. Inside SkipInit nothing is written.
@@ -52,21 +36,17 @@ class CosmosControlNetModel : public DitBase {
   Json config_json() const override { return net_config_.to_json(); }
   const ControlNetConfig& net_config() const { return net_config_; }
 
-  /// Residuals for the base's blocks 0, n, 2n, ..., one a control block: [B, tokens, D] each.
-  /// Throws Error on a shape that does not fit.
-  Tensors forward(const ControlNetInputs& inputs);
+  int64_t residuals() const override { return net_config_.n_controlnet_blocks; }
+  int64_t latent_channels() const override { return net_config_.latent_channels; }
 
-  /// "forward" with ControlNetInputs' names (img_context beside encoder_hidden_states) ->
-  /// control_block_samples.N.
-  TensorMap run(const std::string& method, const TensorMap& inputs) override;
+  Tensors forward(const ControlNetInputs& inputs) override;
 
   /// Takes over the base's stem and its first blocks, as NVIDIA starts its training. Throws Error
   /// when the two do not fit.
   void copy_base(const CosmosTransformer3DModel& base);
 
  private:
-  ControlNetInputs checked(const ControlNetInputs& inputs) const;
-  Tensor embed(const char* name, PatchEmbed& embed, const DitInputs& inputs);
+  /// Advances x by a block and returns the block's hint.
   Tensor run_control_block(std::size_t index, Tensor& x, const Tensor& base,
                            const BlockContext& context);
 
@@ -74,8 +54,5 @@ class CosmosControlNetModel : public DitBase {
   PatchEmbed patch_embed_{nullptr}, patch_embed_base_{nullptr};
   std::vector<ControlBlock> control_blocks_;
 };
-
-/// Sorts named tensors into a ControlNetInputs. Throws Error on a name that the class does not know.
-ControlNetInputs control_net_inputs(const TensorMap& inputs);
 
 }  // namespace cosmos::modules

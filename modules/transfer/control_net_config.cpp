@@ -47,8 +47,8 @@ ControlNetConfig ControlNetConfig::of_base(const DitConfig& base, int64_t blocks
 }
 
 void ControlNetConfig::check(const std::string& where) const {
-  require(n_controlnet_blocks > 0, where,
-          ": n_controlnet_blocks: expected a positive number, got ", n_controlnet_blocks);
+  require(n_controlnet_blocks > 0, where, ": n_controlnet_blocks: expected a positive number, got ",
+          n_controlnet_blocks);
   require(in_channels > 2, where,
           ": in_channels: expected room for control latents and two masks (3 or more), got ",
           in_channels);

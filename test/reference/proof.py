@@ -40,7 +40,8 @@ class Case:
     inputs: Callable[[torch.Generator], Tensors]
     method: str = "forward"
     weight_gain: float = 1.0
-    library: str = "diffusers"  # or "transformers": its config comes from `class_name`.config_class
+    # or "transformers": its config comes from `class_name`.config_class; or "plain": plain.py
+    library: str = "diffusers"
 
 
 SCALARS = {"fps", "conditioning_scale"}  # one number; a longer tensor becomes a list
@@ -167,6 +168,10 @@ def make_model(case: Case) -> torch.nn.Module:
         transformers.logging.disable_progress_bar()
         model_class = getattr(transformers, case.class_name)
         return model_class(model_class.config_class(**copy.deepcopy(case.config)))
+    if case.library == "plain":
+        import plain
+
+        return getattr(plain, case.class_name)(**case.config)
     import diffusers
 
     return getattr(diffusers, case.class_name)(**case.config)

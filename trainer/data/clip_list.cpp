@@ -7,6 +7,7 @@
 #include <set>
 
 #include "modules/core/model.h"
+#include "modules/hub/json_file.h"
 #include "modules/hub/safetensors.h"
 
 namespace cosmos::trainer {
@@ -64,6 +65,18 @@ std::vector<std::pair<std::string, std::string>> read_jsonl(const fs::path& path
   return lines;
 }
 
+// {"caption": TEXT}, or {MODEL: {"long": TEXT, ...}}: the first model's longest.
+std::string caption_of(const fs::path& path) {
+  const Json json = modules::read_json(path);
+  require(json.is_object(), path.string(), ": expected an object like {\"caption\": \"...\"}");
+  if (json.contains("caption") && json["caption"].is_string()) return json["caption"];
+  for (const auto& [model, texts] : json.items())
+    for (const char* length : {"long", "medium", "short"})
+      if (texts.is_object() && texts.contains(length) && texts[length].is_string())
+        return texts[length];
+  fail(path.string(), ": expected {\"caption\": \"...\"}, or {MODEL: {\"long\": \"...\"}}");
+}
+
 std::vector<Clip> clips_of_folder(const fs::path& folder) {
   const fs::path videos = fs::is_directory(folder / "videos") ? folder / "videos" : folder;
   std::map<std::string, Clip> clips;  // by stem: what belongs together
@@ -86,7 +99,12 @@ std::vector<Clip> clips_of_folder(const fs::path& folder) {
   std::vector<Clip> list;
   for (auto& [stem, clip] : clips) {
     const fs::path caption = folder / "metas" / (stem + ".txt");
-    if (fs::exists(caption)) clip.caption = read_text(caption);
+    const fs::path json = folder / "captions" / (stem + ".json");
+    if (fs::exists(caption)) {
+      clip.caption = read_text(caption);
+    } else if (fs::exists(json)) {
+      clip.caption = caption_of(json);
+    }
     if (fs::is_directory(folder / "text_embeds"))
       clip.text_embeds = folder / "text_embeds" / (stem + ".safetensors");
     list.push_back(std::move(clip));

@@ -20,9 +20,9 @@ struct Clip {
 };
 
 /// Clips of
-///   - a folder: `videos/*` (or video files right inside), captions in `metas/<name>.txt`,
-///   embeddings
-///     in `text_embeds/<name>.safetensors`, latents in `latents/<name>.safetensors` (the layout of
+///   - a folder: `videos/*` (or video files right inside), captions in `metas/<name>.txt`
+///     or `captions/<name>.json` ({"caption": ...} or {MODEL: {"long": ...}}), embeddings in
+///     `text_embeds/<name>.safetensors`, latents in `latents/<name>.safetensors` (the layout of
 ///     Cosmos Predict2 post-training, with safetensors where it has pickles);
 ///   - a list: a .txt file with one video a line, or a .jsonl file of objects with `video` and
 ///     `caption`; relative paths count from the list's folder;

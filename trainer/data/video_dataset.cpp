@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "modules/core/fields.h"
-#include "modules/core/random.h"
 #include "modules/hub/safetensors.h"
+#include "trainer/data/control_video.h"
 
 namespace cosmos::trainer {
 namespace {
@@ -67,6 +67,7 @@ void validate(const VideoDatasetConfig& c, const std::string& where) {
           join_path(where, "max_failed_fraction"), ": expected 0 to 1, got ",
           c.max_failed_fraction);
   require(c.cache_mb >= 0, join_path(where, "cache_mb"), ": expected 0 or more, got ", c.cache_mb);
+  validate_control(c.control, c.control_strength, where);
   const auto side = [](int64_t x) { return x >= 1 && x <= 16384; };
   if (c.buckets.empty()) {
     require(side(c.height) && side(c.width), join_path(where, "height"),
@@ -133,7 +134,7 @@ void VideoDataset::open_all(const std::vector<Clip>& clips, const std::string& w
 
 VideoDataset::Source VideoDataset::open(const Clip& clip) const {
   Source source{.clip = clip};
-  if (!config_.use_latents) source.clip.latents.clear();
+  if (!config_.use_latents || !config_.control.empty()) source.clip.latents.clear();
   if (!clip.text_embeds.empty())
     require(fs::exists(clip.text_embeds), clip.text_embeds.string(), ": ", clip.name,
             " has no text embeddings, though other clips may (write them, or remove the folder)");
@@ -155,7 +156,20 @@ VideoDataset::Source VideoDataset::open(const Clip& clip) const {
          " or less, or raise fps, or widen from and to)");
   }
   choose_size(source);
+  if (!config_.control.empty() && !is_computed_control(config_.control))
+    open_control(source, source.end);
   return source;
+}
+
+void VideoDataset::open_control(Source& source, int64_t frames) const {
+  const fs::path& video = source.clip.video;
+  source.control = video.parent_path().parent_path() / config_.control / video.filename();
+  require(fs::exists(source.control), source.control.string(), ": ", source.clip.name, " has no ",
+          config_.control, " video (control)");
+  source.control_info = probe_video(source.control);
+  const auto length = static_cast<int64_t>(timeline(source.control_info, config_.fps).size());
+  require(length >= frames, source.control.string(), ": too short: ", length, " frames, ",
+          source.clip.name, " is used up to ", frames);
 }
 
 void VideoDataset::choose_size(Source& source) const {
@@ -210,6 +224,15 @@ Tensor VideoDataset::window(std::size_t index, int64_t first) {
   return cached.frames.narrow(0, first - source.begin, config_.num_frames);
 }
 
+Tensor VideoDataset::control_window(const Source& source, int64_t first, const Tensor& frames,
+                                    modules::Philox& random) const {
+  if (source.control.empty())
+    return computed_control(config_.control, config_.control_strength, frames, random);
+  return read_video(
+      source.control, source.control_info,
+      {.first = first, .frames = config_.num_frames, .fps = config_.fps, .size = source.size});
+}
+
 Sample VideoDataset::get(int64_t item, uint64_t seed, int64_t sample_index) {
   const Item& entry = items_.at(static_cast<std::size_t>(item));
   const Source& source = sources_[entry.source];
@@ -237,9 +260,16 @@ Sample VideoDataset::get(int64_t item, uint64_t seed, int64_t sample_index) {
   const uint64_t choices =
       static_cast<uint64_t>((source.end - source.begin - config_.num_frames) / stride + 1);
   const int64_t drawn = source.begin + stride * static_cast<int64_t>(random.below(choices));
-  Tensor video = channels_first(window(entry.source, entry.first < 0 ? drawn : entry.first));
-  if (config_.horizontal_flip && random.below(2) == 1) video = video.flip(3);
-  sample.tensors["video"] = video;
+  const int64_t first = entry.first < 0 ? drawn : entry.first;
+  const Tensor frames = window(entry.source, first);
+  const bool flip = config_.horizontal_flip && random.below(2) == 1;
+  const auto oriented = [flip](const Tensor& frames) {
+    const Tensor video = channels_first(frames);
+    return flip ? video.flip(3) : video;
+  };
+  sample.tensors["video"] = oriented(frames);
+  if (!config_.control.empty())
+    sample.tensors["control"] = oriented(control_window(source, first, frames, random));
   const double rate = config_.fps > 0 ? config_.fps : source.info.fps;
   sample.tensors["fps"] = torch::tensor(static_cast<float>(rate));
   return sample;

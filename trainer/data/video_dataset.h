@@ -5,6 +5,7 @@
 //   tensors   video        uint8 [3, T, H, W]
 //             latents      [C, T', H', W'], instead of video where the clip has precomputed ones
 //             text_embeds  [S, D], where the folder has them
+//             control      uint8 [3, T, H, W], the control video of the same frames, with `control`
 //             fps          float32 [], frames a second of the window (absent with latents)
 //   text      caption, path
 //
@@ -19,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "modules/core/random.h"
 #include "trainer/core/dataset.h"
 #include "trainer/data/clip_list.h"
 #include "trainer/data/video_reader.h"
@@ -43,6 +45,8 @@ struct VideoDatasetConfig {
   double max_failed_fraction = 0.1;
   int64_t cache_mb = 1024;
   bool use_latents = true;
+  std::string control;
+  std::string control_strength = "random";
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -69,6 +73,11 @@ struct VideoDatasetConfig {
     v("cache_mb", cache_mb,
       "keep decoded pixels in memory when the whole set takes no more; 0 = never");
     v("use_latents", use_latents, "read latents/*.safetensors where the folder has them");
+    v("control", control,
+      "control video of each clip: edge or blur, made from it, or a folder beside videos/ (depth, "
+      "seg, ...) with files of the same names; empty = none");
+    v("control_strength", control_strength,
+      "of edge and blur: very_low, low, medium, high, very_high, or random: drawn per sample");
   }
 };
 
@@ -94,6 +103,8 @@ class VideoDataset : public Dataset {
     Clip clip{};
     VideoInfo info{};
     FrameSize size{};
+    std::filesystem::path control{};  ///< empty: none, or made from the clip
+    VideoInfo control_info{};
     std::vector<int64_t> latents_shape{};
     int64_t bucket = 0;
     int64_t begin = 0, end = 0;  ///< usable frames at the wanted rate
@@ -114,6 +125,10 @@ class VideoDataset : public Dataset {
   void open_all(const std::vector<Clip>& clips, const std::string& where);
   void bucket_latents();
   Tensor window(std::size_t source, int64_t first);
+  /// The control video of the window `frames`, [T, H, W, 3].
+  Tensor control_window(const Source& source, int64_t first, const Tensor& frames,
+                        modules::Philox& random) const;
+  void open_control(Source& source, int64_t frames) const;
 
   VideoDatasetConfig config_;
   std::vector<Source> sources_;

@@ -6,6 +6,7 @@
 #include "trainer/recipes/grpo.h"
 #include "trainer/recipes/sft.h"
 #include "trainer/recipes/tokenizer.h"
+#include "trainer/recipes/transfer.h"
 
 namespace cosmos::trainer {
 
@@ -16,6 +17,7 @@ void register_builtin_recipes() {
   register_recipe("predict", make_diffusion_recipe);
   register_recipe("sft", make_sft_recipe);
   register_recipe("tokenizer", make_tokenizer_recipe);
+  register_recipe("transfer", make_transfer_recipe);
 }
 
 }  // namespace cosmos::trainer

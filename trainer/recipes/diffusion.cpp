@@ -213,6 +213,11 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
   return draws;
 }
 
+modules::NetworkOptions DiffusionRecipe::network_options(const Tensor& control,
+                                                         std::optional<double> fps) const {
+  return {.fps = fps};
+}
+
 // Loss of each clip.
 Tensor DiffusionRecipe::sample_losses(CosmosTransformer3DModel& model, const Draws& draws) const {
   const Tensor input = mix(input_mixture(diffusion_, draws.levels), draws.x0, draws.noise);
@@ -220,8 +225,8 @@ Tensor DiffusionRecipe::sample_losses(CosmosTransformer3DModel& model, const Dra
       draws.indicator, network_time(diffusion_, draws.sigma).to(torch::kFloat32),
       config_.condition_time);
   const Tensor mask = modules::condition_mask(draws.indicator, input.size(3), input.size(4));
-  const Tensor output =
-      modules::dit_network(model, {.fps = draws.fps})(input, time, mask, draws.text);
+  const Tensor output = modules::dit_network(model, network_options(draws.control, draws.fps))(
+      input, time, mask, draws.text);
   return clip_losses(diffusion_, output, draws.x0, draws.noise, draws.sigma,
                      modules::frame_weights(draws.indicator, loss_frames_));
 }

@@ -19,7 +19,7 @@
 #include <mutex>
 
 #include "modules/dit/transformer.h"
-#include "modules/pipeline/denoise.h"
+#include "modules/pipeline/control.h"
 #include "modules/tokenizer/video_tokenizer.h"
 #include "trainer/core/recipe.h"
 #include "trainer/recipes/diffusion_config.h"
@@ -48,11 +48,11 @@ class DiffusionRecipe : public Recipe {
   double activation_bytes_per_sample(bool recompute, int64_t element_bytes) const override;
   double tensor_elements_per_sample(bool sequence, int64_t recompute) const override;
 
-  std::shared_ptr<modules::CosmosTransformer3DModel> transformer();
+  virtual std::shared_ptr<modules::CosmosTransformer3DModel> transformer();
   /// Null when the data are latents.
   std::shared_ptr<modules::VideoTokenizer> tokenizer();
 
- private:
+ protected:
   /// What is drawn for a batch and what follows from it.
   struct Draws {
     Tensor x0, noise, sigma;  ///< [B, C, T, H, W] twice, [B] float64
@@ -61,21 +61,30 @@ class DiffusionRecipe : public Recipe {
     Tensor text;              ///< [B, S, D]
     std::optional<double> fps;
     std::vector<int64_t> given;
+    Tensor control;  ///< latents of the control video, [B, C, T, H, W], or undefined
   };
+  virtual Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat = 0);
+  /// What the network is called with besides the noisy clip. control: as in Draws.
+  virtual modules::NetworkOptions network_options(const Tensor& control,
+                                                  std::optional<double> fps) const;
+  Tensor sample_losses(modules::CosmosTransformer3DModel& model, const Draws& draws) const;
+  /// The base as its folder or the config spells it.
+  modules::DitConfig dit_config() const;
+  const std::string& where() const { return where_; }
+  const DiffusionConfig& config() const { return config_; }
+
+ private:
   /// Latent frames, rows and columns of a training clip; zeros when the settings do not say.
   struct Geometry {
     int64_t frames = 0, height = 0, width = 0;
   };
-  Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat = 0);
   Loss validation_loss(const Batch& batch);
-  Tensor sample_losses(modules::CosmosTransformer3DModel& model, const Draws& draws) const;
   Tensor scalar_losses(const Draws& draws);
   void fit_second_moments();
   void add_labels(const Draws& draws, const Tensor& losses, Loss& loss) const;
   std::shared_ptr<Dataset> open_clips(const Json& data, const std::string& name) const;
   std::shared_ptr<Dataset> open_data(std::shared_ptr<Dataset> clips, const Json& data,
                                      const std::string& name);
-  modules::DitConfig dit_config() const;
   Json written_model() const;
   Geometry geometry() const;
 

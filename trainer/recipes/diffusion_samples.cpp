@@ -55,12 +55,16 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     const Tensor no_text = modules::no_text(*transformer(), 1);
     const auto sampler = modules::make_sampler(sampler_config(diffusion_), config_.samples.steps);
     modules::Philox random(static_cast<uint64_t>(i), modules::Purpose::kSampler);
-    const Tensor generated = denoise(
-        modules::dit_network(*transformer()), *sampler, random.normal(latents.sizes()).to(device()),
-        frames, embeds == sample.tensors.end() ? no_text : embeds->second.unsqueeze(0), no_text,
-        {.diffusion = diffusion_,
-         .guidance = config_.samples.guidance,
-         .condition_time = config_.condition_time});
+    const auto control = sample.tensors.find("control_latents");
+    const auto options = network_options(
+        control == sample.tensors.end() ? Tensor() : control->second.unsqueeze(0).to(device()), {});
+    const Tensor generated =
+        denoise(modules::dit_network(*transformer(), options), *sampler,
+                random.normal(latents.sizes()).to(device()), frames,
+                embeds == sample.tensors.end() ? no_text : embeds->second.unsqueeze(0), no_text,
+                {.diffusion = diffusion_,
+                 .guidance = config_.samples.guidance,
+                 .condition_time = config_.condition_time});
 
     const auto pixels = [&](const Tensor& z) {
       const Tensor raw = tokenizer_->denormalize_latents(z / diffusion_.sigma_data);
@@ -72,12 +76,19 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     const Tensor real =
         video == source.tensors.end() ? decoded : video->second.permute({1, 2, 3, 0}).contiguous();
 
-    // Three rows: the real clip, what the tokenizer makes of it, what the model makes of its start.
+    // Rows: the real clip, what the tokenizer makes of it, its control video where there is one,
+    // what the model makes of its start.
     const std::string name = "step-" + std::to_string(step) + "-clip-" + std::to_string(i);
     files.push_back(dir / (name + ".png"));
-    write_png(files.back(), contact_sheet(torch::cat({real, decoded, clip}), real.size(0)));
+    Tensors rows = {real, decoded, clip};
+    Json names = {"real", "tokenizer", "generated"};
+    if (const auto shown = source.tensors.find("control"); shown != source.tensors.end()) {
+      rows.insert(rows.begin() + 2, shown->second.permute({1, 2, 3, 0}).contiguous());
+      names.insert(names.begin() + 2, "control");
+    }
+    write_png(files.back(), contact_sheet(torch::cat(rows), real.size(0)));
     modules::write_json(dir / (name + ".json"), {{"item", validation_->item_name(item)},
-                                                 {"rows", {"real", "tokenizer", "generated"}},
+                                                 {"rows", names},
                                                  {"condition_frames", given},
                                                  {"first_frame_psnr", psnr(clip[0], real[0])},
                                                  {"frame_change", mean_change(clip)},

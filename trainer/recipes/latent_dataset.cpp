@@ -19,7 +19,12 @@ class Encoder {
     if (const auto found = sample.tensors.find("latents"); found != sample.tensors.end()) {
       latents = found->second.to(torch::kFloat32).unsqueeze(0);
     } else {
-      latents = encode(sample);
+      latents = encode(sample, "video");
+    }
+    if (sample.tensors.count("control")) {
+      sample.tensors["control_latents"] =
+          tokenizer_->normalize_latents(encode(sample, "control")).squeeze(0).contiguous();
+      sample.tensors.erase("control");
     }
     if (tokenizer_) latents = tokenizer_->normalize_latents(latents);
     sample.tensors["latents"] = (latents * scale_).squeeze(0).contiguous();
@@ -28,8 +33,8 @@ class Encoder {
   }
 
  private:
-  Tensor encode(const Sample& sample) const {
-    const auto video = sample.tensors.find("video");
+  Tensor encode(const Sample& sample, const char* name) const {
+    const auto video = sample.tensors.find(name);
     require(video != sample.tensors.end(), "the data have neither video nor latents");
     require(tokenizer_ != nullptr,
             "recipe.tokenizer: the data are video, so a tokenizer is needed");

@@ -93,9 +93,13 @@ TEST_CASE("the control net refuses what does not fit, by name", "[transfer]") {
     change(inputs);
     return net.forward(inputs);
   };
-  CHECK_THROWS_WITH(with([](auto& in) { in.controls_latents = torch::randn({1, 7, 2, 4, 4}); }),
+  CHECK_THROWS_WITH(with([](auto& in) {
+                      in.controls_latents = torch::randn({1, 7, 2, 4, 4});
+                    }),
                     Contains("controls_latents: 7 channels") && Contains("room for 6"));
-  CHECK_THROWS_WITH(with([](auto& in) { in.controls_latents = torch::randn({1, 2, 3, 4, 4}); }),
+  CHECK_THROWS_WITH(with([](auto& in) {
+                      in.controls_latents = torch::randn({1, 2, 3, 4, 4});
+                    }),
                     Contains("controls_latents: expected [B, C', T, H, W]"));
   CHECK_THROWS_WITH(with([](auto& in) { in.condition_mask = Tensor(); }),
                     Contains("no condition mask") && Contains("latent_channels"));

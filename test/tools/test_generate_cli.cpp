@@ -1,0 +1,127 @@
+// cosmos-generate with controls, from files to files.
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+
+#include "modules/hub/json_file.h"
+#include "modules/hub/safetensors.h"
+#include "test/support/program.h"
+#include "test/support/temp_folder.h"
+#include "test/support/tiny_transfer.h"
+#include "tools/controls.h"
+
+using namespace cosmos;
+using Catch::Matchers::Contains;
+using cosmos::test::Answer;
+using cosmos::test::TempFolder;
+
+namespace {
+
+struct Bench {
+  Bench() {
+    save_world_pipeline(dir / "pipeline", test::tiny_transfer_pipeline());
+    Tensor video = torch::zeros({22, 16, 32, 3}, torch::kUInt8);
+    for (int64_t t = 0; t < 22; ++t) video[t].narrow(1, t, 8).fill_(230);  // a bar that moves
+    trainer::write_video(dir / "rgb.mp4", video, {.fps = 10, .quality = 2});
+    trainer::write_png(dir / "half.png", video[12]);
+  }
+  std::string path(const std::string& name) const { return (dir / name).string(); }
+  Answer generate(const std::string& options) const {
+    return test::run_program("cosmos-generate",
+                             "--pipeline " + path("pipeline") + " --output " + path("out.mp4") +
+                                 " --output-tensors " + path("out.safetensors") +
+                                 " --height 16 --width 32 --steps 2 --chunk-frames 9 " + options);
+  }
+  Tensor latents() const { return modules::load_safetensors(dir / "out.safetensors").at("latents"); }
+
+  TempFolder dir;
+};
+
+bool no_media() {
+  if (!trainer::media_available()) std::cout << "SKIPPED: FFmpeg is not there\n";
+  return !trainer::media_available();
+}
+
+}  // namespace
+
+TEST_CASE("a control option's parts are told apart", "[generate]") {
+  const auto parts = [](const std::string& text) {
+    const auto c = tools::parse_control(text);
+    return c.name + "|" + c.file + "|" + std::to_string(c.weight).substr(0, 4) + "|" + c.mask;
+  };
+  CHECK(parts("edge=a.mp4") == "edge|a.mp4|1.00|");
+  CHECK(parts("edge=a.mp4:0.5@m.png") == "edge|a.mp4|0.50|m.png");
+  CHECK(parts("depth=dir:x/a.mp4") == "depth|dir:x/a.mp4|1.00|");
+  CHECK(parts("depth=dir:x/a.mp4:-2") == "depth|dir:x/a.mp4|-2.0|");
+  CHECK(parts("blur:0.25") == "blur||0.25|");
+  CHECK(parts("blur@m.mp4") == "blur||1.00|m.mp4");
+  CHECK_THROWS_WITH(parts("=a.mp4"), Contains("expected NAME"));
+  CHECK_THROWS_WITH(parts("edge=a@"), Contains("expected a file after @"));
+  CHECK(tools::parse_weights("0.5,1,-2") == std::vector<double>{0.5, 1, -2});
+  CHECK_THROWS_WITH(tools::parse_weights("1,,2"), Contains("--control-weight"));
+}
+
+TEST_CASE("two controls, one with a mask, make a clip of several chunks", "[generate]") {
+  if (no_media()) return;
+  const Bench bench;
+  const std::string controls = "--control-from " + bench.path("rgb.mp4") + " --control edge:0.7 " +
+                               "--control depth=" + bench.path("rgb.mp4");
+  const Answer answer = bench.generate(controls + "@" + bench.path("half.png"));
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  CHECK(trainer::probe_video(bench.dir / "out.mp4").frames() == 22);
+  CHECK(std::filesystem::exists(bench.dir / "out-frames/0021.png"));
+  const Tensor masked = bench.latents();
+  CHECK(masked.sizes() == at::IntArrayRef({1, 4, 6, 2, 4}));
+  const Json record = modules::read_json(bench.dir / "out.json");
+  CHECK(record["class"] == "Cosmos2_5_TransferPipeline");
+  CHECK(record["num_frames"] == 22);
+  CHECK(record["controls"]["edge"] == Json{{"weight", 0.7}, {"mask", false}});
+  CHECK(record["controls"]["depth"]["mask"] == true);
+  REQUIRE(bench.generate(controls).code == 0);
+  CHECK_FALSE(bench.latents().allclose(masked));
+  REQUIRE(bench.generate(controls + " --num-frames 5").code == 0);
+  CHECK(trainer::probe_video(bench.dir / "out.mp4").frames() == 5);
+}
+
+TEST_CASE("controls come as tensors too, with weights from the command line", "[generate]") {
+  if (no_media()) return;
+  const Bench bench;
+  const Tensor rgb = trainer::read_video(bench.dir / "rgb.mp4", {.frames = 9});
+  const Tensor edges = canny_edges(rgb, edge_thresholds(modules::Strength::kMedium));
+  modules::save_safetensors(
+      bench.dir / "in.safetensors",
+      {{"controls.edge", trainer::channels_first(edges).unsqueeze(0).to(torch::kFloat32) / 255}});
+  const std::string inputs = "--inputs " + bench.path("in.safetensors");
+  const Answer answer = bench.generate(inputs + " --control edge:0.7");
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  const Tensor from_tensors = bench.latents();
+  REQUIRE(bench.generate("--control-from " + bench.path("rgb.mp4") +
+                         " --control edge:0.7 --num-frames 9")
+              .code == 0);
+  CHECK(bench.latents().allclose(from_tensors, 1e-4, 1e-5));
+  REQUIRE(bench.generate(inputs).code == 0);
+  CHECK_FALSE(bench.latents().allclose(from_tensors));
+}
+
+TEST_CASE("controls that cannot be served end in one line", "[generate]") {
+  if (no_media()) return;
+  const Bench bench;
+  const auto refused = [&](const std::string& options, const std::string& part) {
+    const Answer answer = bench.generate(options);
+    INFO(answer.text);
+    CHECK(answer.code == 1);
+    CHECK(std::count(answer.text.begin(), answer.text.end(), '\n') == 1);
+    CHECK_THAT(answer.text, Contains("cosmos-generate: ") && Contains(part));
+    CHECK_FALSE(std::filesystem::exists(bench.dir / "out.mp4"));
+  };
+  refused("", "needs a control video");
+  refused("--control edge", "--control-from");
+  refused("--control depth", "only edge and blur");
+  refused("--control seg=" + bench.path("rgb.mp4"), "no control net for \"seg\"");
+  refused("--control edge=" + bench.path("none.mp4"), "none.mp4");
+  refused("--control edge=" + bench.path("rgb.mp4") + " --control-strength strong", "very_low");
+  refused("--control edge=" + bench.path("rgb.mp4") + " --overlap 9 --num-frames 20", "overlap");
+}

@@ -1,0 +1,40 @@
+#include "trainer/data/control_video.h"
+
+#include "modules/core/fields.h"
+#include "modules/transfer/signals.h"
+
+namespace cosmos::trainer {
+
+bool is_computed_control(const std::string& control) {
+  return control == "edge" || control == "blur" || control == "vis";
+}
+
+void validate_control(const std::string& control, const std::string& strength,
+                      const std::string& where) {
+  require(control.find_first_of("/\\") == std::string::npos && control != "..",
+          modules::join_path(where, "control"),
+          ": expected edge, blur or the name of a folder beside videos/, got \"", control, "\"");
+  if (strength != "random")
+    modules::strength_from(strength, modules::join_path(where, "control_strength"));
+}
+
+Tensor computed_control(const std::string& control, const std::string& strength,
+                        const Tensor& frames, modules::Philox& random) {
+  const bool drawn = strength == "random";
+  if (control == "edge") {
+    modules::EdgeThresholds thresholds;
+    if (drawn) {
+      thresholds.low = 20 + static_cast<int64_t>(random.below(80));
+      thresholds.high = thresholds.low + 50 + static_cast<int64_t>(random.below(100));
+    } else {
+      thresholds = edge_thresholds(modules::strength_from(strength, "control_strength"));
+    }
+    return canny_edges(frames, thresholds);
+  }
+  auto options = blur_options(drawn ? static_cast<modules::Strength>(random.below(5))
+                                    : modules::strength_from(strength, "control_strength"));
+  if (drawn) options.bilateral = random.below(2) == 0;
+  return blur(frames, options);
+}
+
+}  // namespace cosmos::trainer

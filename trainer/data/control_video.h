@@ -1,0 +1,25 @@
+#pragma once
+
+// Control videos that are made from the clip itself while data are read.
+
+#include <string>
+
+#include "modules/core/random.h"
+#include "modules/core/tensor.h"
+
+namespace cosmos::trainer {
+
+/// "edge", "blur" and NVIDIA's name for the latter, "vis".
+bool is_computed_control(const std::string& control);
+
+/// Throws Error when `strength` is none, or control names a path rather than a folder beside the
+/// videos.
+void validate_control(const std::string& control, const std::string& strength,
+                      const std::string& where);
+
+/// frames: uint8 [T, H, W, 3] -> the same. With strength "random" edges draw low from [20, 100) and
+/// high from low + [50, 150), blur one of its presets and filters: one choice a clip.
+Tensor computed_control(const std::string& control, const std::string& strength,
+                        const Tensor& frames, modules::Philox& random);
+
+}  // namespace cosmos::trainer

@@ -1,0 +1,156 @@
+#include "trainer/recipes/transfer.h"
+
+#include "modules/core/init.h"
+#include "modules/hub/json_file.h"
+#include "modules/hub/model_weights.h"
+#include "modules/hub/registry.h"
+#include "modules/pipeline/world_pipeline.h"
+
+namespace cosmos::trainer {
+namespace {
+
+using modules::ControlNetConfig;
+using modules::CosmosControlNetModel;
+
+// Apart from the base recipe's draws for the same sample.
+constexpr uint64_t kControlStream = uint64_t{1} << 63;
+
+// The settings of this recipe, and the rest: those of the base recipe.
+std::pair<Json, Json> split(const Json& config) {
+  TransferConfig names;
+  modules::FieldNames known;
+  names.fields(known);
+  Json own = Json::object(), rest = config;
+  for (const auto& name : known.names)
+    if (config.contains(name)) {
+      own[name] = config[name];
+      rest.erase(name);
+    }
+  return {own, rest};
+}
+
+}  // namespace
+
+TransferRecipe::TransferRecipe(const Json& config, const std::string& where)
+    : DiffusionRecipe(split(config).second, where) {
+  modules::read_fields(split(config).first, transfer_, where, modules::UnknownKeys::kRefuse);
+  require(transfer_.control_dropout >= 0 && transfer_.control_dropout <= 1, where,
+          ".control_dropout: expected 0 to 1, got ", transfer_.control_dropout);
+  require(!this->config().lora, where,
+          ".lora: the control branch is trained whole; leave lora out");
+  const Json& net = transfer_.control_net;
+  require(net.is_object(), where, ".control_net: expected an object, got ",
+          modules::describe(net));
+  if (!net.contains("path"))
+    modules::refuse_unknown(net, {"n_controlnet_blocks", "control_channels"},
+                            where + ".control_net");
+  const Json& data = this->config().data;
+  require(data.value("type", "") != "video" || !data.value("control", "").empty(), where,
+          ".data.control: expected edge, blur or the name of a folder of control videos, got none");
+}
+
+Json TransferRecipe::resolved_config() const {
+  Json json = DiffusionRecipe::resolved_config();
+  json.update(modules::write_fields(transfer_));
+  json["type"] = "transfer";
+  return json;
+}
+
+ControlNetConfig TransferRecipe::net_config() const {
+  const Json& net = transfer_.control_net;
+  if (net.contains("path")) {
+    const auto file = std::filesystem::path(net["path"].get<std::string>()) / "config.json";
+    return ControlNetConfig::from_json(modules::read_json(file), file.string());
+  }
+  return ControlNetConfig::of_base(dit_config(), net.value("n_controlnet_blocks", int64_t{4}),
+                                   net.value("control_channels", int64_t{128}));
+}
+
+std::shared_ptr<modules::CosmosTransformer3DModel> TransferRecipe::transformer() {
+  auto base = DiffusionRecipe::transformer();
+  if (!frozen_) {
+    for (auto& parameter : base->parameters()) parameter.set_requires_grad(false);
+    base->to(device());
+    frozen_ = true;
+  }
+  return base;
+}
+
+std::shared_ptr<CosmosControlNetModel> TransferRecipe::control_net() {
+  if (net_) return net_;
+  const Json& net = transfer_.control_net;
+  const auto base = transformer();
+  if (net.contains("path")) {
+    net_ = std::dynamic_pointer_cast<CosmosControlNetModel>(
+        modules::load_model(net["path"].get<std::string>()));
+    require(net_ != nullptr, where(), ".control_net.path: ", net["path"].get<std::string>(),
+            " is not a CosmosControlNetModel folder");
+  } else {
+    net_ = std::make_shared<CosmosControlNetModel>(net_config());
+    net_->copy_base(*base);
+  }
+  fit_interval(*base, *net_);
+  net_->train();
+  return net_;
+}
+
+std::shared_ptr<modules::Model> TransferRecipe::model_for_plan() {
+  if (net_) return net_;
+  const modules::SkipInit skip;
+  return std::make_shared<CosmosControlNetModel>(net_config());
+}
+
+TransferRecipe::Draws TransferRecipe::draw(const Batch& batch, uint64_t seed, bool training,
+                                           int64_t repeat) {
+  Draws draws = DiffusionRecipe::draw(batch, seed, training, repeat);
+  const auto control = batch.tensors.find("control_latents");
+  require(control != batch.tensors.end(), where(), ".data: the samples have no control video");
+  draws.control = control->second;
+  if (!training) return draws;
+  std::vector<float> keep;
+  for (const int64_t index : batch.indices) {
+    modules::Philox random(seed, modules::Purpose::kCondition,
+                           static_cast<uint64_t>(index) | kControlStream);
+    keep.push_back(random.uniform() < transfer_.control_dropout ? 0.0f : 1.0f);
+  }
+  draws.control = draws.control * torch::tensor(keep).view({-1, 1, 1, 1, 1}).to(device());
+  return draws;
+}
+
+modules::NetworkOptions TransferRecipe::network_options(const Tensor& control,
+                                                        std::optional<double> fps) const {
+  modules::NetworkOptions options{.fps = fps};
+  if (control.defined()) options.branches.push_back({.net = net_, .latents = control});
+  return options;
+}
+
+std::map<std::string, double> TransferRecipe::start_metrics(const Batch& first,
+                                                            const StepContext& context) {
+  const torch::NoGradGuard no_grad;
+  Draws draws = draw(first, context.seed, context.training, 0);
+  draws.control = Tensor();
+  return {{"base_loss", sample_losses(*transformer(), draws).mean().item<double>()}};
+}
+
+Loss TransferRecipe::loss(const Batch& batch, const StepContext& context) {
+  // The trainer turns its model into bfloat16 where it is asked to; the base follows.
+  const auto wanted = control_net()->parameters().front().scalar_type();
+  auto base = transformer();
+  if (base->parameters().front().scalar_type() != wanted) cast_model(*base, wanted, device());
+  return DiffusionRecipe::loss(batch, context);
+}
+
+// The base runs forward and lets the gradient through, but has none of its own: 2 of 3 parts. The
+// branch has a share of its blocks.
+double TransferRecipe::flops_per_sample() const {
+  const double base = DiffusionRecipe::flops_per_sample();
+  const double share = static_cast<double>(net_config().n_controlnet_blocks) /
+                       static_cast<double>(dit_config().num_layers);
+  return base * (2.0 / 3 + share);
+}
+
+std::shared_ptr<Recipe> make_transfer_recipe(const Json& config, const std::string& where) {
+  return std::make_shared<TransferRecipe>(config, where);
+}
+
+}  // namespace cosmos::trainer

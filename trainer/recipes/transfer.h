@@ -1,0 +1,64 @@
+#pragma once
+
+// The "transfer" recipe: trains a control branch of Cosmos Transfer2.5 and leaves the base as it is.
+//
+//   {"type": "transfer", "model": {"path": BASE}, "control_net": {"n_controlnet_blocks": 4}, ...,
+//    "data": {"path": DIR, "control": "edge"}}
+//
+// Everything else is the "predict" recipe's: noise levels, given frames, text dropout, validation.
+// The loss is that of the base with the branch's residuals; gradients pass through the frozen base
+// into the branch. A fresh branch starts from the base's first blocks and changes nothing.
+// Per sample, from a stream of its own, control dropout turns the control latents into zeros.
+
+#include "modules/transfer/control_net.h"
+#include "trainer/recipes/diffusion.h"
+
+namespace cosmos::trainer {
+
+struct TransferConfig {
+  Json control_net = Json::object();
+  double control_dropout = 0;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("control_net", control_net,
+      "{\"path\": DIR} of a CosmosControlNetModel folder, or for a fresh one "
+      "{\"n_controlnet_blocks\": 4, \"control_channels\": 128}");
+    v("control_dropout", control_dropout, "share of the clips whose control becomes zeros");
+  }
+};
+
+class TransferRecipe : public DiffusionRecipe {
+ public:
+  /// Reads and checks the settings; opens nothing.
+  TransferRecipe(const Json& config, const std::string& where);
+
+  std::shared_ptr<modules::Model> model() override { return control_net(); }
+  std::shared_ptr<modules::Model> model_for_plan() override;
+  /// `base_loss`: that of the base alone, on the run's first batch.
+  std::map<std::string, double> start_metrics(const Batch& first,
+                                              const StepContext& context) override;
+  Loss loss(const Batch& batch, const StepContext& context) override;
+  Json resolved_config() const override;
+  double flops_per_sample() const override;
+
+  /// The frozen base.
+  std::shared_ptr<modules::CosmosTransformer3DModel> transformer() override;
+  std::shared_ptr<modules::CosmosControlNetModel> control_net();
+
+ protected:
+  Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat) override;
+  modules::NetworkOptions network_options(const Tensor& control,
+                                          std::optional<double> fps) const override;
+
+ private:
+  modules::ControlNetConfig net_config() const;
+
+  TransferConfig transfer_;
+  std::shared_ptr<modules::CosmosControlNetModel> net_;
+  bool frozen_ = false;
+};
+
+std::shared_ptr<Recipe> make_transfer_recipe(const Json& config, const std::string& where);
+
+}  // namespace cosmos::trainer
