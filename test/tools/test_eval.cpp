@@ -1,0 +1,67 @@
+// cosmos-eval from outside: numbers of clips whose differences are known, and what it refuses.
+
+#include <catch2/catch.hpp>
+
+#include "modules/hub/json_file.h"
+#include "test/support/program.h"
+#include "test/support/temp_folder.h"
+#include "trainer/data/media_writer.h"
+
+using namespace cosmos;
+using cosmos::test::Answer;
+using cosmos::test::run_program;
+using cosmos::test::TempFolder;
+
+namespace {
+
+// Lossless, so that decoded frames are what was written.
+void write(const std::filesystem::path& path, const Tensor& frames) {
+  trainer::write_video(path, frames, {.fps = 10, .codec = "ffv1"});
+}
+
+Tensor noise_clip(int64_t frames) {
+  torch::manual_seed(5);
+  return torch::randint(40, 200, {frames, 32, 48, 3}, torch::kUInt8);
+}
+
+}  // namespace
+
+TEST_CASE("cosmos-eval judges clips frame by frame", "[eval]") {
+  TempFolder folder;
+  std::filesystem::create_directories(folder / "ours");
+  std::filesystem::create_directories(folder / "theirs");
+  const Tensor clip = noise_clip(18);  // more than are read at once
+  write(folder / "ours/a.mkv", clip);
+  write(folder / "theirs/a.mkv", clip + 20);
+  const std::string out = (folder / "scores.json").string();
+  const Answer done =
+      run_program("cosmos-eval", "--clip " + (folder / "ours").string() + " --reference " +
+                                     (folder / "theirs").string() +
+                                     " --metrics psnr,ssim,iou,sampson --output " + out);
+  INFO(done.text);
+  REQUIRE(done.code == 0);
+  const Json scores = modules::read_json(out)["clips"]["a.mkv"];
+  CHECK(scores["psnr"]["frames"].size() == 18);
+  CHECK(scores["psnr"]["mean"].get<double>() == Approx(22.1).margin(0.6));  // 20 log10(255 / 20)
+  CHECK(scores["ssim"]["mean"].get<double>() > 0.9);
+  CHECK(scores["iou"]["mean"].get<double>() < 1);
+  CHECK(scores["sampson"]["frames"].size() == 17);
+}
+
+TEST_CASE("cosmos-eval refuses what cannot be compared in one line", "[eval]") {
+  TempFolder folder;
+  write(folder / "a.mkv", noise_clip(4));
+  write(folder / "b.mkv", noise_clip(5));
+  const auto refused = [&](const std::string& arguments, int code, const std::string& part) {
+    const Answer answer = run_program("cosmos-eval", arguments);
+    INFO(answer.text);
+    CHECK(answer.code == code);
+    CHECK(std::count(answer.text.begin(), answer.text.end(), '\n') == 1);
+    CHECK(answer.text.find(part) != std::string::npos);
+  };
+  const std::string a = "--clip " + (folder / "a.mkv").string();
+  refused(a + " --reference " + (folder / "b.mkv").string(), 1, "its reference has 5");
+  refused(a, 2, "--reference is missing");
+  refused(a + " --metrics fvd", 2, "fvd is not known");
+  refused("", 2, "--clip is missing");
+}

@@ -1,0 +1,226 @@
+// cosmos-eval: how near generated clips are to their references, and whether a clip could show one
+// rigid scene. Every number is computed on decoded frames.
+
+#include <cmath>
+#include <cxxopts.hpp>
+#include <filesystem>
+#include <iomanip>
+#include <iostream>
+#include <map>
+
+#include "modules/hub/atomic_file.h"
+#include "modules/hub/json_file.h"
+#include "modules/metrics/frames.h"
+#include "modules/metrics/sampson.h"
+#include "tools/program.h"
+#include "trainer/data/video_reader.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace cosmos;
+using namespace cosmos::modules;
+
+constexpr const char* kHelp = R"(
+Metrics (--metrics, comma separated; a number a frame, then their mean)
+  psnr      dB, of RGB in [0, 1]
+  ssim      structural similarity of RGB
+  depth     of depth videos (grey, larger is farther): scale-invariant RMSE of the logarithm
+  iou       of segmentation videos (one flat colour a class): mean intersection over union
+  sampson   of the clip alone: pixels by which points followed from each frame to the next miss the
+            epipolar geometry of one rigid scene (RANSAC, seeded); a number a pair of frames
+
+--clip and --reference are files, or folders whose files have the same names. Clips of another
+length or size than their reference are refused.
+
+Example
+  cosmos-eval --clip out.mp4 --reference truth.mp4 --metrics psnr,ssim --output scores.json
+
+Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage.)";
+
+struct Arguments {
+  std::string clip, reference, output;
+  std::vector<std::string> metrics;
+  uint64_t seed = 0;
+};
+
+constexpr int64_t kFramesAtOnce = 16;
+
+/// Frames of a clip, a few at a time: [n, 3, H, W] in [0, 1].
+class Frames {
+ public:
+  explicit Frames(const fs::path& path) : path_(path), info_(trainer::probe_video(path)) {}
+
+  const trainer::VideoInfo& info() const { return info_; }
+  Tensor read(int64_t first, int64_t count) const {
+    const Tensor frames = trainer::read_video(path_, info_, {.first = first, .frames = count});
+    return frames.permute({0, 3, 1, 2}).to(torch::kFloat32) / 255;
+  }
+
+ private:
+  fs::path path_;
+  trainer::VideoInfo info_;
+};
+
+Tensor grey(const Tensor& frames) {
+  return frames.mean(1);
+}
+
+using Metric = Tensor (*)(const Tensor& clip, const Tensor& reference);
+
+const std::map<std::string, Metric>& paired_metrics() {
+  static const std::map<std::string, Metric> table = {
+      {"psnr", psnr},
+      {"ssim", ssim},
+      {"depth",
+       [](const Tensor& a, const Tensor& b) { return scale_invariant_rmse(grey(a), grey(b)); }},
+      {"iou", [](const Tensor& a,
+                 const Tensor& b) { return mean_iou(colour_labels(a), colour_labels(b)); }},
+  };
+  return table;
+}
+
+void add_values(Json& scores, const std::string& metric, const Tensor& values) {
+  for (int64_t i = 0; i < values.size(0); ++i) {
+    const double value = values[i].item<double>();
+    // JSON has neither infinity (equal frames) nor NaN (nothing to judge).
+    scores[metric]["frames"].push_back(std::isfinite(value) ? Json(value) : Json(nullptr));
+  }
+}
+
+void add_means(Json& scores) {
+  for (auto& [metric, entry] : scores.items()) {
+    double sum = 0;
+    int64_t count = 0;
+    for (const auto& value : entry["frames"])
+      if (value.is_number()) sum += value.get<double>(), ++count;
+    entry["mean"] = count > 0 ? Json(sum / static_cast<double>(count)) : Json(nullptr);
+    entry["frames_judged"] = count;
+  }
+}
+
+Json score_pairs(const Frames& clip, const Frames& reference, const std::string& where,
+                 const std::vector<std::string>& metrics) {
+  const auto& a = clip.info();
+  const auto& b = reference.info();
+  require(a.frames() == b.frames() && a.height == b.height && a.width == b.width, where, ": ",
+          a.frames(), " frames of ", a.height, " x ", a.width, ", its reference has ", b.frames(),
+          " of ", b.height, " x ", b.width);
+  Json scores = Json::object();
+  for (int64_t first = 0; first < a.frames(); first += kFramesAtOnce) {
+    const int64_t count = std::min(kFramesAtOnce, a.frames() - first);
+    const Tensor x = clip.read(first, count), y = reference.read(first, count);
+    for (const auto& metric : metrics) {
+      const auto found = paired_metrics().find(metric);
+      if (found != paired_metrics().end()) add_values(scores, metric, found->second(x, y));
+    }
+  }
+  return scores;
+}
+
+Json score_sampson(const Frames& clip, uint64_t seed) {
+  Json scores = Json::object();
+  scores["sampson"]["frames"] = Json::array();
+  Tensor last;
+  for (int64_t i = 0; i < clip.info().frames(); ++i) {
+    const Tensor frame = grey(clip.read(i, 1))[0];
+    if (last.defined()) {
+      const double error = sampson_error(match_frames(last, frame), seed);
+      add_values(scores, "sampson", torch::tensor({error}, torch::kFloat64));
+    }
+    last = frame;
+  }
+  return scores;
+}
+
+Json score(const fs::path& clip, const fs::path& reference, const Arguments& arguments) {
+  const Frames frames(clip);
+  Json scores = Json::object();
+  if (!reference.empty())
+    scores = score_pairs(frames, Frames(reference), clip.string(), arguments.metrics);
+  if (std::find(arguments.metrics.begin(), arguments.metrics.end(), "sampson") !=
+      arguments.metrics.end())
+    scores.update(score_sampson(frames, arguments.seed));
+  add_means(scores);
+  return scores;
+}
+
+/// The clips to judge, by name, each with its reference or "".
+std::map<std::string, std::pair<fs::path, fs::path>> pairs_of(const Arguments& arguments) {
+  std::error_code error;
+  if (!fs::is_directory(arguments.clip, error))
+    return {{fs::path(arguments.clip).filename().string(), {arguments.clip, arguments.reference}}};
+  std::map<std::string, std::pair<fs::path, fs::path>> pairs;
+  for (const auto& entry : fs::directory_iterator(arguments.clip)) {
+    if (!entry.is_regular_file(error)) continue;
+    const fs::path name = entry.path().filename();
+    fs::path reference;
+    if (!arguments.reference.empty()) reference = fs::path(arguments.reference) / name;
+    require(reference.empty() || fs::is_regular_file(reference, error), reference.string(),
+            ": is missing; every clip needs a reference of its name");
+    pairs[name.string()] = {entry.path(), reference};
+  }
+  require(!pairs.empty(), arguments.clip, ": holds no clips");
+  return pairs;
+}
+
+cxxopts::Options make_options() {
+  cxxopts::Options options("cosmos-eval", "Judges generated clips.");
+  options.custom_help("--clip PATH [--reference PATH] [options]");
+  const auto text = [](const char* otherwise) {
+    return cxxopts::value<std::string>()->default_value(otherwise);
+  };
+  auto add = options.add_options();
+  add("clip", "clip, or folder of clips, to judge", text(""), "PATH");
+  add("reference", "what they are judged by", text(""), "PATH");
+  add("metrics", "see below", cxxopts::value<std::vector<std::string>>(), "LIST");
+  add("seed", "of RANSAC", cxxopts::value<uint64_t>()->default_value("0"), "N");
+  add("output", "JSON file with every frame's numbers", text(""), "FILE");
+  add("h,help", "this text");
+  return options;
+}
+
+Arguments parse(const cxxopts::ParseResult& parsed) {
+  Arguments arguments{.clip = parsed["clip"].as<std::string>(),
+                      .reference = parsed["reference"].as<std::string>(),
+                      .output = parsed["output"].as<std::string>(),
+                      .metrics = {"psnr", "ssim"},
+                      .seed = parsed["seed"].as<uint64_t>()};
+  if (parsed.count("metrics")) arguments.metrics = parsed["metrics"].as<std::vector<std::string>>();
+  require(parsed.unmatched().empty(), "unexpected argument ",
+          parsed.unmatched().empty() ? "" : parsed.unmatched()[0]);
+  require(!arguments.clip.empty(), "--clip is missing");
+  for (const auto& metric : arguments.metrics) {
+    const bool paired = paired_metrics().count(metric) > 0;
+    require(paired || metric == "sampson", "--metrics: ", metric,
+            " is not known (psnr, ssim, depth, iou, sampson)");
+    require(!paired || !arguments.reference.empty(), "--reference is missing: ", metric,
+            " judges by one");
+  }
+  return arguments;
+}
+
+int run(int argc, char** argv) {
+  cxxopts::Options options = make_options();
+  const auto parsed = options.parse(argc, argv);
+  if (parsed.count("help")) return std::cout << options.help() << kHelp << '\n', 0;
+  const Arguments arguments = tools::parse_usage([&] { return parse(parsed); });
+  const torch::NoGradGuard no_grad;
+  Json result = {{"seed", arguments.seed}, {"clips", Json::object()}};
+  for (const auto& [name, pair] : pairs_of(arguments)) {
+    const Json scores = score(pair.first, pair.second, arguments);
+    for (const auto& [metric, entry] : scores.items())
+      std::cout << name << "  " << metric << "  " << std::setprecision(6)
+                << (entry["mean"].is_number() ? entry["mean"].get<double>() : std::nan("")) << "  ("
+                << entry["frames_judged"].get<int64_t>() << " judged)\n";
+    result["clips"][name] = scores;
+  }
+  if (!arguments.output.empty()) write_json(arguments.output, result);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return cosmos::tools::run_program("cosmos-eval", argc, argv, run);
+}
