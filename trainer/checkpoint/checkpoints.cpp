@@ -78,8 +78,12 @@ void Checkpoints::save(int64_t step, const Json& info, const std::function<State
   job->errors.resize(stores_.size());
   const std::string error = first_error(parallel_.texts(error_in([&] { prepare(*job, files); })));
   if (!error.empty()) return failed(step, error);
-  if (one_writer_a_file()) gather_to_writers(job->files, *parallel_.world());
-  if (config_.background) staging_.take(job->files);
+  const bool one_writer = one_writer_a_file();
+  const std::string copied = error_in([&] {  // too little memory fails the save, not the training
+    if (one_writer) gather_to_writers(job->files, *parallel_.world());
+    if (config_.background) staging_.take(job->files);
+  });
+  if (!copied.empty()) job->errors.assign(stores_.size(), copied);
   job->blocked = seconds_since(job->begin);
   job_ = std::move(job);
   job_->thread = std::thread([this, &job = *job_] { write(job); });
