@@ -101,7 +101,8 @@ TEST_CASE("context: all layouts train as one process does", "[.][layouts]") {
       for (const char* recompute : {"none", "full"})
         for (const bool adapter : {false, true})
           for (const int64_t tensor : {1, 2})
-            check_layout({context, shard, attention, recompute, adapter, tensor});
+            if (context * tensor <= 4)  // a frame has four tokens
+              check_layout({context, shard, attention, recompute, adapter, tensor});
 }
 
 TEST_CASE("context: delayed transports change nothing", "[context]") {
