@@ -180,8 +180,8 @@ Tensors answer_log_probs(LanguageModel& model, const std::vector<Sequence>& sequ
   const Tensor hidden = model.forward(packed)[0];
   const Tensor rows = torch::tensor(before, torch::kInt64).to(hidden.device());
   const Tensor target = torch::cat(targets);
-  const Tensor log_probs =
-      model.run_head(hidden.index_select(0, rows), [&](const Tensor& x, const Linear& head) {
+  const Tensor log_probs = model.run_head(
+      hidden.index_select(0, rows), [target, temperature](const Tensor& x, const Linear& head) {
         return linear_log_probs(x, head, target, temperature);
       });
   return log_probs.split_with_sizes(lengths);

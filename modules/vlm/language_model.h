@@ -61,7 +61,8 @@ class LanguageModel : public Model {
   /// [..., D] -> [..., V]
   Tensor logits(const Tensor& hidden);
   /// Runs `fn` on hidden states and the head as the head's block: losses that never make logits
-  /// (modules/core/linear.h), whose classes may be split over ranks.
+  /// (modules/core/linear.h), whose classes may be split over ranks. Recomputation runs `fn` again
+  /// in backward: it must hold what it uses.
   using HeadFn = std::function<Tensor(const Tensor& hidden, const Linear& head)>;
   Tensor run_head(const Tensor& hidden, const HeadFn& fn);
 

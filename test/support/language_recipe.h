@@ -50,7 +50,7 @@ class LanguageRecipe : public trainer::Recipe {
     Tensor target = tokens.roll(-1, 1);
     target.select(1, -1).fill_(-100);
     const Tensor value =
-        model_->run_head(hidden, [&](const Tensor& x, const modules::Linear& head) {
+        model_->run_head(hidden, [target](const Tensor& x, const modules::Linear& head) {
           return modules::linear_cross_entropy(x, head, target, -100, 0.1, 1e-3);
         });
     return {.value = value, .metrics = {}, .by_label = {}};

@@ -82,10 +82,11 @@ TokenLogProbs token_log_probs(modules::LanguageModel& model, const PackedConvers
   const Tensor owner =
       torch::repeat_interleave(torch::tensor(lengths, torch::kInt64).to(rows.device()));
   const Tensor target = packed.targets.index_select(0, rows);
-  const Tensor values = model.run_head(
-      hidden.index_select(0, rows), [&](const Tensor& x, const modules::Linear& head) {
-        return modules::linear_log_probs(x, head, target, temperature);
-      });
+  const Tensor values =
+      model.run_head(hidden.index_select(0, rows),
+                     [target, temperature](const Tensor& x, const modules::Linear& head) {
+                       return modules::linear_log_probs(x, head, target, temperature);
+                     });
   return {.values = values,
           .sequence = owner.index_select(0, rows),
           .sequences = static_cast<int64_t>(packed.sequences.size())};

@@ -80,17 +80,18 @@ Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
   const Tensor target = packed.targets.index_select(0, rows);
   const bool accuracy = config_.token_accuracy || !context.training;
   Loss loss{.value = {}, .metrics = {}, .by_label = {}};
-  Tensor correct;
-  const auto head_loss = [&](const Tensor& x, const modules::Linear& head) {
-    if (accuracy) correct = count_correct(x, head, target);
-    return modules::linear_cross_entropy(x, head, target, kIgnoreToken, config_.label_smoothing,
-                                         config_.z_loss);
+  // By value: recomputation runs this again in backward.
+  const auto correct = std::make_shared<Tensor>();
+  const auto head_loss = [correct, target, accuracy, smoothing = config_.label_smoothing,
+                          z = config_.z_loss](const Tensor& x, const modules::Linear& head) {
+    if (accuracy) *correct = count_correct(x, head, target);
+    return modules::linear_cross_entropy(x, head, target, kIgnoreToken, smoothing, z);
   };
   loss.value = model.run_head(hidden.index_select(0, rows), head_loss);
   const auto share = [&](const Tensor& count, int64_t of) {
     return count.to(torch::kFloat32) / static_cast<double>(std::max<int64_t>(of, 1));
   };
-  if (accuracy) loss.metrics["token_accuracy"] = share(correct, target.numel());
+  if (accuracy) loss.metrics["token_accuracy"] = share(*correct, target.numel());
   loss.metrics["tokens"] = torch::tensor(static_cast<double>(packed.targets.numel()));
   loss.metrics["learned_tokens"] = torch::tensor(static_cast<double>(target.numel()));
   return loss;
