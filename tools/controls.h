@@ -90,8 +90,8 @@ inline Footage open_footage(const std::filesystem::path& path, double fps,
   const auto info = trainer::probe_video(path);
   const auto length = static_cast<int64_t>(trainer::timeline(info, fps).size());
   return {[path, info, fps, size](int64_t first, int64_t count) {
-            return trainer::read_video(
-                path, info, {.first = first, .frames = count, .fps = fps, .size = size});
+            return trainer::read_video(path, info,
+                                       {.first = first, .frames = count, .fps = fps, .size = size});
           },
           length};
 }
@@ -115,8 +115,7 @@ inline modules::ControlSignal open_control(const ControlArgument& argument,
                                            const ControlOptions& options) {
   modules::ControlSignal signal{.weight = argument.weight};
   if (!argument.file.empty()) {
-    const Footage footage =
-        open_footage(argument.file, options.fps, options.size, kPictureLength);
+    const Footage footage = open_footage(argument.file, options.fps, options.size, kPictureLength);
     signal.length = footage.length;
     signal.frames = [footage](int64_t first, int64_t count) {
       return as_clip(footage.frames(first, count));

@@ -1,7 +1,5 @@
 #include "modules/dit/action_transformer.h"
 
-
-
 namespace cosmos::modules {
 
 ActionConfig ActionConfig::from_json(const Json& json, const std::string& where) {
@@ -64,9 +62,7 @@ Tensors CosmosActionTransformer3DModel::time_offsets(const DitInputs& in, const 
   Tensors offsets = {embed(to_emb_, actions), embed(to_temb_, actions)};
   if (!frames) return offsets;
   for (Tensor& offset : offsets) {
-    offset = torch::cat({in.hidden_states.new_zeros({B, 1, 1, offset.size(3)}),
-                         offset},
-                        1);
+    offset = torch::cat({in.hidden_states.new_zeros({B, 1, 1, offset.size(3)}), offset}, 1);
     if (in.condition_mask.defined()) {
       const Tensor given = in.condition_mask.select(1, 0).select(2, 0).select(2, 0);  // [B, T]
       offset = offset * (1 - given).view({B, grid.frames, 1, 1});

@@ -1,15 +1,15 @@
 #pragma once
 
-// The action-conditioned transformer of Cosmos Predict2 and 2.5 (robots): a CosmosTransformer3DModel
-// whose time code also says what is done. diffusers has no such class; the name and the config keys
-// are ours, the parameter names of the embedders NVIDIA's.
+// The action-conditioned transformer of Cosmos Predict2 and 2.5 (robots): a
+// CosmosTransformer3DModel whose time code also says what is done. diffusers has no such class; the
+// name and the config keys are ours, the parameter names of the embedders NVIDIA's.
 //
 //   emb = silu(RMSNorm(s + E_D(a))),  temb = L2 silu(L1 s) + E_3D(a)
 //   E(a) = fc2 gelu_tanh(fc1 a)
 //
-// a: all actions of the clip at once (one embedding a clip), or those of each latent frame (released
-// robot/action-cond weights: 4 a frame). Then the first latent frame has none, and given frames
-// (condition mask 1) neither.
+// a: all actions of the clip at once (one embedding a clip), or those of each latent frame
+// (released robot/action-cond weights: 4 a frame). Then the first latent frame has none, and given
+// frames (condition mask 1) neither.
 
 #include "modules/dit/transformer.h"
 
@@ -41,7 +41,8 @@ class CosmosActionTransformer3DModel : public CosmosTransformer3DModel {
   Json config_json() const override { return action_config_.to_json(); }
 
  protected:
-  /// action: [B, actions, action_dim], with per_latent_frame num_actions for each frame but the first.
+  /// action: [B, actions, action_dim], with per_latent_frame num_actions for each frame but the
+  /// first.
   Tensors time_offsets(const DitInputs& inputs, const PatchGrid& grid) override;
 
  private:

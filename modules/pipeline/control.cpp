@@ -61,8 +61,8 @@ Tensor token_map(const Tensor& mask, const PatchGrid& grid) {
   const Tensor x = mask.to(torch::kFloat32);
   Tensor map = resize(x.narrow(2, 0, 1), 1, grid.rows, grid.columns);
   if (grid.frames > 1)
-    map = torch::cat(
-        {map, resize(x.narrow(2, 1, T - 1), grid.frames - 1, grid.rows, grid.columns)}, 2);
+    map = torch::cat({map, resize(x.narrow(2, 1, T - 1), grid.frames - 1, grid.rows, grid.columns)},
+                     2);
   return map.reshape({1, grid.tokens(), 1});
 }
 
@@ -118,14 +118,14 @@ Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions option
     if (config.in_channels > config.out_channels) inputs.condition_mask = mask.to(model);
     Tensors& residuals = inputs.block_controlnet_hidden_states;
     if (!options.branches.empty())
-      residuals =
-          control_residuals(options.branches, {.latents = inputs.hidden_states,
-                                               .timestep = inputs.timestep,
-                                               .encoder_hidden_states = inputs.encoder_hidden_states,
-                                               .img_context = inputs.img_context,
-                                               .condition_mask = inputs.condition_mask,
-                                               .conditioning_scale = options.control_scale,
-                                               .fps = options.fps});
+      residuals = control_residuals(options.branches,
+                                    {.latents = inputs.hidden_states,
+                                     .timestep = inputs.timestep,
+                                     .encoder_hidden_states = inputs.encoder_hidden_states,
+                                     .img_context = inputs.img_context,
+                                     .condition_mask = inputs.condition_mask,
+                                     .conditioning_scale = options.control_scale,
+                                     .fps = options.fps});
     if (!residuals.empty() && options.branches.front().net->first_blocks_only())
       residuals.resize(config.num_control_residuals());  // the other blocks get none
     return transformer.forward(inputs);

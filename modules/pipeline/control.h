@@ -56,8 +56,8 @@ struct ControlBranch {
   Tensor map = {};    ///< the weight of each token, [B | 1, tokens, 1]
 };
 
-/// Divides the branches' weights by max(1, their sum), token by token, where one of them is a map or
-/// where `numbers_too` (Transfer1).
+/// Divides the branches' weights by max(1, their sum), token by token, where one of them is a map
+/// or where `numbers_too` (Transfer1).
 void normalize_weights(std::vector<ControlBranch>& branches, bool numbers_too = false);
 
 /// Weighted sum of the branches' residuals. `inputs`: all but controls_latents.

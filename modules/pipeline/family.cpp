@@ -66,8 +66,8 @@ std::vector<WorldFamily> families() {
   transfer25.takes_control = true;
   transfer25.guidance = 3;
   transfer25.condition_time = 0.1;
-  return {kPredict1, predict1_video, transfer1, predict2_image,
-          predict2_video, predict25,     transfer25};
+  return {kPredict1,      predict1_video, transfer1, predict2_image,
+          predict2_video, predict25,      transfer25};
 }
 
 }  // namespace

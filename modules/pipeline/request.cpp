@@ -62,8 +62,7 @@ void choose_frames(const WorldPipeline& pipeline, const WorldFamily& family,
           request.overlap_frames);
 }
 
-void choose_given(const WorldPipeline& pipeline, const WorldFamily& family,
-                  WorldRequest& request) {
+void choose_given(const WorldPipeline& pipeline, const WorldFamily& family, WorldRequest& request) {
   if (!request.video.defined()) {
     require(!family.needs_frames, family.class_name,
             " starts from a picture or a video, and none is given");

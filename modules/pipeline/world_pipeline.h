@@ -41,8 +41,8 @@ WorldPipeline load_world_components(const std::filesystem::path& transformer,
 void add_control_net(WorldPipeline& pipeline, const std::string& name,
                      const std::filesystem::path& dir, torch::Dtype dtype);
 
-/// Spreads the net's residuals over the blocks of a base whose config does not say where they go (one
-/// trained without control); others keep their interval.
+/// Spreads the net's residuals over the blocks of a base whose config does not say where they go
+/// (one trained without control); others keep their interval.
 void fit_interval(CosmosTransformer3DModel& base, const ControlModel& net);
 
 /// Writes a pipeline folder that diffusers' pipeline of the class has the components of; text

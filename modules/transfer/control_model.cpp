@@ -24,8 +24,7 @@ ControlNetInputs control_net_inputs(const TensorMap& inputs, const std::string& 
       out.fps = tensor.item<double>();
     } else if (name == "conditioning_scale") {
       require(tensor.dim() <= 1 && tensor.numel() > 0,
-              "conditioning_scale: expected one number or one a block, got shape ",
-              tensor.sizes());
+              "conditioning_scale: expected one number or one a block, got shape ", tensor.sizes());
       const Tensor scales = tensor.flatten().to(torch::kFloat64).cpu().contiguous();
       out.conditioning_scale.assign(scales.data_ptr<double>(),
                                     scales.data_ptr<double>() + scales.numel());
@@ -85,9 +84,7 @@ Tensor ControlModel::fill_channels(const Tensor& x, int64_t channels) {
 
 Tensor ControlModel::embed(const char* name, PatchEmbed& embed, const DitInputs& inputs) {
   const Tensor x = run_block(name, *embed, {concat_masks(inputs, /*padding_mask=*/true)},
-                             [&embed](const Tensors& x) -> Tensors {
-                               return {embed(x[0])};
-                             })[0];
+                             [&embed](const Tensors& x) -> Tensors { return {embed(x[0])}; })[0];
   return tokens()->scatter(x, 2);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
-// What the control branches of Transfer2.5 and Transfer1 share: what they are called with and return.
+// What the control branches of Transfer2.5 and Transfer1 share: what they are called with and
+// return.
 
 #include <vector>
 
@@ -12,8 +13,8 @@ namespace cosmos::modules {
 struct ControlNetInputs {
   /// Of the control video, [B, C', T, H, W]; filled up with zeros to the model's control channels.
   Tensor controls_latents = {};
-  Tensor latents = {};   ///< what the base is given as hidden_states, [B, C, T, H, W]
-  Tensor timestep = {};  ///< [B] or [1], or one per frame: [B, 1, T, 1, 1]
+  Tensor latents = {};                ///< what the base is given as hidden_states, [B, C, T, H, W]
+  Tensor timestep = {};               ///< [B] or [1], or one per frame: [B, 1, T, 1, 1]
   Tensor encoder_hidden_states = {};  ///< [B, S, width]
   Tensor img_context = {};            ///< image features, [B, I, img_context_dim_in]
   Tensor condition_mask = {};         ///< [B, 1, T, H, W]

@@ -125,9 +125,9 @@ Tensor bilateral(const Tensor& frames, int64_t diameter, double colour_deviation
     for (int64_t dx = -radius; dx <= radius; ++dx) {
       const auto square = static_cast<double>(dy * dy + dx * dx);
       if (square <= static_cast<double>(radius * radius))
-        taps.push_back({dy, dx,
-                        static_cast<float>(
-                            std::exp(-0.5 * square / (pixel_deviation * pixel_deviation)))});
+        taps.push_back(
+            {dy, dx,
+             static_cast<float>(std::exp(-0.5 * square / (pixel_deviation * pixel_deviation)))});
     }
   const Tensor in = frames.contiguous();
   Tensor out = torch::empty_like(in);
@@ -142,9 +142,8 @@ Tensor bilateral(const Tensor& frames, int64_t diameter, double colour_deviation
         const uint8_t* centre = image + (y * width + x) * 3;
         float sums[3] = {0, 0, 0}, total = 0;
         for (const Tap& tap : taps) {
-          const uint8_t* pixel = image + (reflected(y + tap.dy, height) * width +
-                                          reflected(x + tap.dx, width)) *
-                                             3;
+          const uint8_t* pixel =
+              image + (reflected(y + tap.dy, height) * width + reflected(x + tap.dx, width)) * 3;
           const int difference = std::abs(pixel[0] - centre[0]) + std::abs(pixel[1] - centre[1]) +
                                  std::abs(pixel[2] - centre[2]);
           const float weight = tap.weight * by_colour[static_cast<std::size_t>(difference)];
@@ -152,8 +151,7 @@ Tensor bilateral(const Tensor& frames, int64_t diameter, double colour_deviation
           total += weight;
         }
         for (int c = 0; c < 3; ++c)
-          target[(line * width + x) * 3 + c] =
-              static_cast<uint8_t>(std::lround(sums[c] / total));
+          target[(line * width + x) * 3 + c] = static_cast<uint8_t>(std::lround(sums[c] / total));
       }
     }
   });
@@ -232,10 +230,12 @@ Tensor canny_edges(const Tensor& frames, const EdgeThresholds& thresholds) {
 
 Tensor blur(const Tensor& frames, const BlurOptions& options) {
   check_frames(frames);
-  require(options.shrink >= 1 && options.resample >= 1,
-          "blur: expected factors of 1 or more, got ", options.shrink, " and ", options.resample);
+  require(options.shrink >= 1 && options.resample >= 1, "blur: expected factors of 1 or more, got ",
+          options.shrink, " and ", options.resample);
   const auto [T, H, W, C] = dims<4>(frames, "frames");
-  const auto part = [](int64_t size, int64_t factor) { return std::max<int64_t>(size / factor, 1); };
+  const auto part = [](int64_t size, int64_t factor) {
+    return std::max<int64_t>(size / factor, 1);
+  };
   Tensor x = frames;
   if (options.shrink > 1)
     x = as_frames(torch::adaptive_avg_pool2d(channels_first(frames),

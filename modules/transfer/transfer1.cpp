@@ -112,10 +112,9 @@ Tensors CosmosTransfer1ControlNetModel::forward(const ControlNetInputs& in) {
                          })[0];
     if (i == 0) x = x + hint;
     Linear& zero = zero_blocks_[i];
-    residuals.push_back(run_block("zero_blocks." + index, *zero, {x},
-                                  [zero](const Tensors& xs) mutable -> Tensors {
-                                    return {zero(xs[0])};
-                                  })[0]);
+    residuals.push_back(
+        run_block("zero_blocks." + index, *zero, {x},
+                  [zero](const Tensors& xs) mutable -> Tensors { return {zero(xs[0])}; })[0]);
   }
   return finish(std::move(residuals), in.conditioning_scale);
 }

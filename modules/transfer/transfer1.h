@@ -1,16 +1,17 @@
 #pragma once
 
-// The control branch of Cosmos Transfer1 (NVIDIA's GeneralDITEncoder): a copy of the base's stem and
-// first blocks, and a stem of its own for the hint.
+// The control branch of Cosmos Transfer1 (NVIDIA's GeneralDITEncoder): a copy of the base's stem
+// and first blocks, and a stem of its own for the hint.
 //
 //   x = patch_embed(x_t, condition mask, padding mask)
 //   x = block_0(x) + hint_embed(patch_embed_hint(control latents, padding mask))
 //   r_0 = zero_blocks.0(x);   x = block_i(x), r_i = zero_blocks.i(x) for i = 1, 2
 //
-// The base adds r_i after its block i. hint_embed: products with bias and SiLU between them, of widths
-// D, hint_widths..., D. Extra positions are added before every block, as in the base.
+// The base adds r_i after its block i. hint_embed: products with bias and SiLU between them, of
+// widths D, hint_widths..., D. Extra positions are added before every block, as in the base.
 //
-// Names of NVIDIA's files: x_embedder -> patch_embed, x_embedder2 -> patch_embed_hint, input_hint_block
+// Names of NVIDIA's files: x_embedder -> patch_embed, x_embedder2 -> patch_embed_hint,
+// input_hint_block
 // -> hint_embed, zero_blocks.blockN -> zero_blocks.N, blocks.blockN -> control_blocks.N with the
 // base's names inside.
 

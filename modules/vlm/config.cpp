@@ -212,9 +212,9 @@ bool LanguageModelConfig::is_sparse(int64_t layer) const {
 RopeConfig LanguageModelConfig::rope() const {
   const Json json = rope_json(text);
   const int64_t pairs = text.head_size() / 2;
-  RopeConfig rope{.theta = number(json, "rope_theta",
-                                  text.rope_theta.value_or(default_theta(family))),
-                  .sections = {pairs, 0, 0}};
+  RopeConfig rope{
+      .theta = number(json, "rope_theta", text.rope_theta.value_or(default_theta(family))),
+      .sections = {pairs, 0, 0}};
   rope.type = json.value("rope_type", json.value("type", std::string("default")));
   if (rope.type == "mrope") rope.type = "default";
   require(rope.type == "default" || rope.type == "linear" || rope.type == "llama3",
@@ -222,13 +222,12 @@ RopeConfig LanguageModelConfig::rope() const {
   rope.factor = number(json, "factor", 1);
   rope.low_freq_factor = number(json, "low_freq_factor", 1);
   rope.high_freq_factor = number(json, "high_freq_factor", 4);
-  rope.original_max_position_embeddings =
-      number(json, "original_max_position_embeddings",
-             static_cast<double>(text.max_position_embeddings));
+  rope.original_max_position_embeddings = number(json, "original_max_position_embeddings",
+                                                 static_cast<double>(text.max_position_embeddings));
   if (!has_vision()) return rope;
   const bool contiguous = family == LmFamily::kQwen25Vl;
-  std::vector<int64_t> sections = contiguous ? std::vector<int64_t>{16, 24, 24}
-                                             : std::vector<int64_t>{24, 20, 20};
+  std::vector<int64_t> sections =
+      contiguous ? std::vector<int64_t>{16, 24, 24} : std::vector<int64_t>{24, 20, 20};
   if (json.contains("mrope_section"))
     read_value(json["mrope_section"], sections, "rope_parameters.mrope_section",
                UnknownKeys::kKeep);

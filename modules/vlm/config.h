@@ -133,10 +133,10 @@ struct VisionConfig {
 /// How token positions turn queries and keys.
 struct RopeConfig {
   double theta = 1e4;
-  std::string type = "default";          ///< default, linear or llama3
-  std::vector<int64_t> sections;         ///< frequencies of time, height, width; add to head / 2
-  bool interleaved = false;              ///< axes take turns (Qwen3-VL)
-  double factor = 1;                     ///< linear, llama3
+  std::string type = "default";   ///< default, linear or llama3
+  std::vector<int64_t> sections;  ///< frequencies of time, height, width; add to head / 2
+  bool interleaved = false;       ///< axes take turns (Qwen3-VL)
+  double factor = 1;              ///< linear, llama3
   double low_freq_factor = 1, high_freq_factor = 4;  ///< llama3
   double original_max_position_embeddings = 8192;    ///< llama3
 };
@@ -164,9 +164,7 @@ struct LanguageModelConfig {
   bool qkv_bias() const { return has_qwen2_attention() || text.attention_bias; }
   bool output_bias() const { return !has_qwen2_attention() && text.attention_bias; }
   /// Whether a token's expert weights add to 1: always in Qwen3-VL.
-  bool normalizes_experts() const {
-    return family == LmFamily::kQwen3VlMoe || text.norm_topk_prob;
-  }
+  bool normalizes_experts() const { return family == LmFamily::kQwen3VlMoe || text.norm_topk_prob; }
   bool is_sparse(int64_t layer) const;
   RopeConfig rope() const;
 

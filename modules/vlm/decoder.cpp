@@ -48,15 +48,12 @@ Tensor TextAttentionImpl::attend(const Tensor& q, const Tensor& k, const Tensor&
 
 Tensor TextAttentionImpl::forward(const Tensor& x, const SequencePlan& plan) {
   const Tensors qkv = linear_group(x, {q_proj_, k_proj_, v_proj_});
-  const auto split = [&](const Tensor& y) {
-    return y.view({y.size(0), y.size(1), -1, head_dim_});
-  };
+  const auto split = [&](const Tensor& y) { return y.view({y.size(0), y.size(1), -1, head_dim_}); };
   const auto turn = [&](const Tensor& y, const RmsNorm& norm) {
     const auto weight = norm ? std::optional<Tensor>(norm->weight) : std::nullopt;
     return ops::rms_norm_rope(split(y), weight, plan.rope.cos, plan.rope.sin, eps_);
   };
-  const Tensor attended =
-      attend(turn(qkv[0], q_norm_), turn(qkv[1], k_norm_), split(qkv[2]), plan);
+  const Tensor attended = attend(turn(qkv[0], q_norm_), turn(qkv[1], k_norm_), split(qkv[2]), plan);
   return o_proj_(attended.flatten(2));
 }
 
@@ -75,15 +72,15 @@ DecoderLayerImpl::DecoderLayerImpl(const LanguageModelConfig& config, int64_t la
   const TextConfig& text = config.text;
   self_attn_ = register_module("self_attn", TextAttention(config, layer));
   if (config.is_sparse(layer)) {
-    moe_ = register_module("mlp", SparseMoeBlock(MoeOptions{
-                                      .dim = text.hidden_size,
-                                      .inner_dim = text.moe_intermediate_size,
-                                      .experts = text.experts(),
-                                      .experts_per_token = text.num_experts_per_tok,
-                                      .normalize = config.normalizes_experts()}));
+    moe_ = register_module("mlp",
+                           SparseMoeBlock(MoeOptions{.dim = text.hidden_size,
+                                                     .inner_dim = text.moe_intermediate_size,
+                                                     .experts = text.experts(),
+                                                     .experts_per_token = text.num_experts_per_tok,
+                                                     .normalize = config.normalizes_experts()}));
   } else {
-    mlp_ = register_module("mlp",
-                           GatedMlp(text.hidden_size, text.intermediate_size, text.mlp_bias));
+    mlp_ =
+        register_module("mlp", GatedMlp(text.hidden_size, text.intermediate_size, text.mlp_bias));
   }
   input_layernorm_ =
       register_module("input_layernorm", RmsNorm(text.hidden_size, text.rms_norm_eps));

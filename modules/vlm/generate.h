@@ -32,9 +32,9 @@ struct Answer {
 std::vector<Answer> generate(LanguageModel& model, const std::vector<Sequence>& prompts,
                              const GenerateOptions& options);
 
-/// The method "generate" of cosmos-forward, as transformers' generate(): LanguageModelInputs' names,
-/// padded on the left, and the numbers `max_new_tokens` (128) and `repetition_penalty` (1) -> the
-/// likeliest tokens: `sequences`, int64 [B, L + max_new_tokens].
+/// The method "generate" of cosmos-forward, as transformers' generate(): LanguageModelInputs'
+/// names, padded on the left, and the numbers `max_new_tokens` (128) and `repetition_penalty` (1)
+/// -> the likeliest tokens: `sequences`, int64 [B, L + max_new_tokens].
 TensorMap run_generate(LanguageModel& model, TensorMap inputs);
 
 /// Log-probabilities of the tokens from `begin` on, each given those before it, with gradient where

@@ -24,8 +24,7 @@ void check_pair(const Tensor& pixels, const Tensor& grid, const char* pixels_nam
 
 }  // namespace
 
-LanguageModelInputs language_model_inputs(const TensorMap& inputs,
-                                          const std::string& class_name) {
+LanguageModelInputs language_model_inputs(const TensorMap& inputs, const std::string& class_name) {
   LanguageModelInputs out;
   const std::map<std::string, Tensor*> slots = {
       {"input_ids", &out.input_ids},
@@ -67,8 +66,8 @@ void LanguageModel::check(const LanguageModelInputs& in) const {
   check_like_ids(in.attention_mask, ids, "attention_mask");
   check_like_ids(in.mm_token_type_ids, ids, "mm_token_type_ids");
   if (const Tensor& p = in.position_ids; p.defined()) {
-    const bool axes = p.dim() == 3 && (p.size(0) == 3 || p.size(0) == 4) && p.size(1) == ids.size(0) &&
-                      p.size(2) == ids.size(1);
+    const bool axes = p.dim() == 3 && (p.size(0) == 3 || p.size(0) == 4) &&
+                      p.size(1) == ids.size(0) && p.size(2) == ids.size(1);
     require(is_integer(p) && (axes || p.sizes() == ids.sizes()),
             "position_ids: expected integers [3 or 4, B, L] or [B, L] with input_ids ", ids.sizes(),
             ", got ", p.sizes());

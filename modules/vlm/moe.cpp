@@ -6,8 +6,7 @@
 namespace cosmos::modules {
 
 ExpertsImpl::ExpertsImpl(int64_t experts, int64_t dim, int64_t inner_dim) {
-  gate_up_proj =
-      register_parameter("gate_up_proj", torch::empty({experts, 2 * inner_dim, dim}));
+  gate_up_proj = register_parameter("gate_up_proj", torch::empty({experts, 2 * inner_dim, dim}));
   down_proj = register_parameter("down_proj", torch::empty({experts, dim, inner_dim}));
   if (SkipInit::active()) return;
   truncated_normal_(gate_up_proj.detach(), 0.02);
@@ -33,14 +32,12 @@ Tensor ExpertsImpl::forward(const Tensor& x, const std::vector<int64_t>& counts)
 
 SparseMoeBlockImpl::SparseMoeBlockImpl(const MoeOptions& options) : options_(options) {
   gate_ = register_module("gate", Linear(options.dim, options.experts, /*bias=*/false));
-  experts_ =
-      register_module("experts", Experts(options.experts, options.dim, options.inner_dim));
+  experts_ = register_module("experts", Experts(options.experts, options.dim, options.inner_dim));
 }
 
 Routing SparseMoeBlockImpl::route(const Tensor& x) {
   const Tensor logits = gate_(x);
-  const auto wide =
-      logits.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+  const auto wide = logits.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
   auto [weight, index] = torch::softmax(logits, -1, wide).topk(options_.experts_per_token, -1);
   if (options_.normalize) weight = weight / weight.sum(-1, /*keepdim=*/true);
   return {.index = index, .weight = weight.to(logits.scalar_type())};
@@ -58,10 +55,9 @@ Tensor SparseMoeBlockImpl::forward(const Tensor& input) {
   const std::vector<int64_t> sizes(begin, begin + counts.numel());
 
   const Tensor sorted = x.index_select(0, token);
-  const Tensor out = dispatch_ ? dispatch_->run(sorted, sizes, *experts_)
-                               : experts_->forward(sorted, sizes);
-  const Tensor weighted =
-      out * routing.weight.flatten().index_select(0, order).unsqueeze(1);
+  const Tensor out =
+      dispatch_ ? dispatch_->run(sorted, sizes, *experts_) : experts_->forward(sorted, sizes);
+  const Tensor weighted = out * routing.weight.flatten().index_select(0, order).unsqueeze(1);
   return torch::zeros_like(x).index_add(0, token, weighted).view(input.sizes());
 }
 

@@ -2,8 +2,8 @@
 
 // Mixture of experts: a router sends every token through k of E MLPs.
 //
-//   p = softmax(Wg x),  S = the k largest of p,  y = sum_{e in S} w_e (Wdown_e swiglu(Wgate_up_e x))
-//   w_e = p_e, or p_e / sum_S p where the weights are normalised
+//   p = softmax(Wg x),  S = the k largest of p,  y = sum_{e in S} w_e (Wdown_e swiglu(Wgate_up_e
+//   x)) w_e = p_e, or p_e / sum_S p where the weights are normalised
 //
 // Tokens are sorted by expert, so that an expert's product runs once over its tokens. Which rank
 // holds which expert is decided from outside: an ExpertDispatch carries sorted tokens to where the
@@ -34,8 +34,7 @@ class ExpertDispatch {
  public:
   virtual ~ExpertDispatch() = default;
   /// x: [N, D] sorted by expert; counts: tokens of each of all E experts -> [N, D], in that order.
-  virtual Tensor run(const Tensor& x, const std::vector<int64_t>& counts,
-                     ExpertsImpl& experts) = 0;
+  virtual Tensor run(const Tensor& x, const std::vector<int64_t>& counts, ExpertsImpl& experts) = 0;
 };
 
 struct MoeOptions {

@@ -11,8 +11,7 @@ constexpr double kNever = -std::numeric_limits<double>::infinity();
 Tensor penalize(const Tensor& logits, double penalty, const std::vector<int64_t>& seen) {
   const Tensor tokens = torch::tensor(seen, torch::kInt64);
   const Tensor scores = logits.index_select(0, tokens);
-  return logits.index_copy(0, tokens,
-                           torch::where(scores < 0, scores * penalty, scores / penalty));
+  return logits.index_copy(0, tokens, torch::where(scores < 0, scores * penalty, scores / penalty));
 }
 
 Tensor keep_top_k(const Tensor& logits, int64_t k) {

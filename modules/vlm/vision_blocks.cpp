@@ -87,8 +87,8 @@ VisionMergerImpl::VisionMergerImpl(const VisionConfig& config, LmFamily family,
     second_ = mlp->register_module("2", Linear(merged_dim_, config.out_hidden_size));
     return;
   }
-  norm_ = register_module(
-      "norm", LayerNorm(norm_after_merge ? merged_dim_ : config.hidden_size, kEps));
+  norm_ =
+      register_module("norm", LayerNorm(norm_after_merge ? merged_dim_ : config.hidden_size, kEps));
   first_ = register_module("linear_fc1", Linear(merged_dim_, merged_dim_));
   second_ = register_module("linear_fc2", Linear(merged_dim_, config.out_hidden_size));
 }

@@ -42,10 +42,10 @@ Grids read_grids(const Tensor& grid_thw, const char* name, int64_t merge) {
   Grids grids;
   for (int64_t i = 0; i < host.size(0); ++i) {
     const Grid grid = {values[3 * i], values[3 * i + 1], values[3 * i + 2]};
-    require(grid[0] > 0 && grid[1] > 0 && grid[2] > 0 && grid[1] % merge == 0 &&
-                grid[2] % merge == 0,
-            name, "[", i, "]: expected frames, and rows and columns that are multiples of ", merge,
-            ", got ", at::IntArrayRef(grid));
+    require(
+        grid[0] > 0 && grid[1] > 0 && grid[2] > 0 && grid[1] % merge == 0 && grid[2] % merge == 0,
+        name, "[", i, "]: expected frames, and rows and columns that are multiples of ", merge,
+        ", got ", at::IntArrayRef(grid));
     grids.push_back(grid);
   }
   return grids;

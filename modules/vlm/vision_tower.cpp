@@ -43,8 +43,8 @@ Tensor VisionTower::embed(const Tensor& pixels, const Grids& grids, const RunBlo
                    return {patch_embed(inputs[0])};
                  })[0];
   if (!pos_embed_) return x;
-  const auto side = static_cast<int64_t>(
-      std::sqrt(static_cast<double>(config_.num_position_embeddings)));
+  const auto side =
+      static_cast<int64_t>(std::sqrt(static_cast<double>(config_.num_position_embeddings)));
   const InterpolationPlan plan = interpolation_plan(grids, config_.spatial_merge_size, side);
   const Tensor rows = plan.rows.to(x.device()), weights = plan.weights.to(x.device());
   return run(kPrefix + "pos_embed", *pos_embed_.ptr(), {x},
@@ -55,11 +55,10 @@ Tensor VisionTower::embed(const Tensor& pixels, const Grids& grids, const RunBlo
              })[0];
 }
 
-Tensor VisionTower::run_merger(const std::string& name, const VisionMerger& merger,
-                               const Tensor& x, const RunBlock& run) const {
-  return run(name, *merger.ptr(), {x}, [m = merger](const Tensors& inputs) mutable -> Tensors {
-    return {m(inputs[0])};
-  })[0];
+Tensor VisionTower::run_merger(const std::string& name, const VisionMerger& merger, const Tensor& x,
+                               const RunBlock& run) const {
+  return run(name, *merger.ptr(), {x},
+             [m = merger](const Tensors& inputs) mutable -> Tensors { return {m(inputs[0])}; })[0];
 }
 
 VisionFeatures VisionTower::forward(const Tensor& pixels, const Grids& grids,
@@ -69,9 +68,8 @@ VisionFeatures VisionTower::forward(const Tensor& pixels, const Grids& grids,
           "pixel values: expected [", patches(grids), " patches of the grids, ",
           config_.patch_features(), " numbers of a patch], got ", pixels.sizes());
   const int64_t merge = config_.spatial_merge_size;
-  RopeTables rope =
-      vision_rope(config_.rope_theta(), config_.hidden_size / config_.num_heads,
-                  patch_positions(grids, merge).to(pixels.device()));
+  RopeTables rope = vision_rope(config_.rope_theta(), config_.hidden_size / config_.num_heads,
+                                patch_positions(grids, merge).to(pixels.device()));
   const std::vector<int64_t> frames = frame_offsets(grids);
   Tensor x = embed(pixels, grids, run);
 

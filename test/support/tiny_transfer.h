@@ -1,7 +1,7 @@
 #pragma once
 
-// A Transfer pipeline of a few weights with two control nets, edge and depth: 16 x 32 pixels, chunks of
-// up to 29 frames.
+// A Transfer pipeline of a few weights with two control nets, edge and depth: 16 x 32 pixels,
+// chunks of up to 29 frames.
 
 #include "modules/diffusion/scheduler_config.h"
 #include "modules/hub/registry.h"
@@ -29,17 +29,17 @@ inline modules::DitConfig tiny_base_config() {
 
 inline Json tiny_vae_config() {
   return {{"_class_name", "AutoencoderKLCosmos"},
-                   {"latent_channels", 4},
-                   {"encoder_block_out_channels", {8, 8, 8}},
-                   {"decode_block_out_channels", {8, 8, 8}},
-                   {"num_layers", 1},
-                   {"patch_size", 4},
-                   {"resolution", 32},
-                   {"attention_resolutions", Json::array()},
-                   {"spatial_compression_ratio", 8},
-                   {"temporal_compression_ratio", 4},
-                   {"latents_mean", nullptr},
-                   {"latents_std", nullptr}};
+          {"latent_channels", 4},
+          {"encoder_block_out_channels", {8, 8, 8}},
+          {"decode_block_out_channels", {8, 8, 8}},
+          {"num_layers", 1},
+          {"patch_size", 4},
+          {"resolution", 32},
+          {"attention_resolutions", Json::array()},
+          {"spatial_compression_ratio", 8},
+          {"temporal_compression_ratio", 4},
+          {"latents_mean", nullptr},
+          {"latents_std", nullptr}};
 }
 
 inline std::shared_ptr<modules::CosmosControlNetModel> tiny_net(double gain) {

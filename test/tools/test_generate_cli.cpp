@@ -33,7 +33,9 @@ struct Bench {
                                  " --output-tensors " + path("out.safetensors") +
                                  " --height 16 --width 32 --steps 2 --chunk-frames 9 " + options);
   }
-  Tensor latents() const { return modules::load_safetensors(dir / "out.safetensors").at("latents"); }
+  Tensor latents() const {
+    return modules::load_safetensors(dir / "out.safetensors").at("latents");
+  }
 
   TempFolder dir;
 };
@@ -98,8 +100,9 @@ TEST_CASE("controls come as tensors too, with weights from the command line", "[
   INFO(answer.text);
   REQUIRE(answer.code == 0);
   const Tensor from_tensors = bench.latents();
-  REQUIRE(bench.generate("--control-from " + bench.path("rgb.mp4") +
-                         " --control edge:0.7 --num-frames 9")
+  REQUIRE(bench
+              .generate("--control-from " + bench.path("rgb.mp4") +
+                        " --control edge:0.7 --num-frames 9")
               .code == 0);
   CHECK(bench.latents().allclose(from_tensors, 1e-4, 1e-5));
   REQUIRE(bench.generate(inputs).code == 0);

@@ -14,7 +14,8 @@ int64_t sum(const Counts& counts) {
   return total;
 }
 
-/// Rows to each rank, in their order, for rows of each.  x: [sum of `give`, D] -> [sum of `take`, D]
+/// Rows to each rank, in their order, for rows of each.  x: [sum of `give`, D] -> [sum of `take`,
+/// D]
 Tensor exchange_rows(const Tensor& x, const Counts& give, const Counts& take, const Group& group,
                      ExpertTraffic& traffic) {
   const Tensor mine = x.contiguous();
@@ -78,7 +79,8 @@ class AllToAllDispatch : public modules::ExpertDispatch {
   }
 
   Tensor exchange(const Tensor& x, const Counts& give, const Counts& take) const {
-    const auto rows = [group = &group_, traffic = traffic_](const Counts& give, const Counts& take) {
+    const auto rows = [group = &group_, traffic = traffic_](const Counts& give,
+                                                            const Counts& take) {
       return [=](const Tensor& y) { return exchange_rows(y, give, take, *group, *traffic); };
     };
     return apply_linear(rows(give, take), rows(take, give), x);

@@ -1,8 +1,8 @@
 #pragma once
 
-// Expert parallelism, from outside the model: the experts of its mixture-of-experts blocks are split
-// evenly over the mesh's "expert" ranks, which read different samples. Each block's tokens go to the
-// ranks of their experts and come back (GShard, Lepikhin et al. 2020); none is dropped.
+// Expert parallelism, from outside the model: the experts of its mixture-of-experts blocks are
+// split evenly over the mesh's "expert" ranks, which read different samples. Each block's tokens go
+// to the ranks of their experts and come back (GShard, Lepikhin et al. 2020); none is dropped.
 //
 // What goes and comes has its adjoint as backward: the way back. So an expert's gradient is its sum
 // over the tokens of all ranks, and the rule of model_collectives.h holds.

@@ -1,7 +1,7 @@
 #pragma once
 
-// What one rank holds of a parameter that ranks split between them: tensor parallelism its products,
-// expert parallelism its experts.
+// What one rank holds of a parameter that ranks split between them: tensor parallelism its
+// products, expert parallelism its experts.
 
 #include <map>
 #include <string>

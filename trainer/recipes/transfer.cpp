@@ -39,8 +39,7 @@ TransferRecipe::TransferRecipe(const Json& config, const std::string& where)
   require(!this->config().lora, where,
           ".lora: the control branch is trained whole; leave lora out");
   const Json& net = transfer_.control_net;
-  require(net.is_object(), where, ".control_net: expected an object, got ",
-          modules::describe(net));
+  require(net.is_object(), where, ".control_net: expected an object, got ", modules::describe(net));
   if (!net.contains("path"))
     modules::refuse_unknown(net, {"n_controlnet_blocks", "control_channels"},
                             where + ".control_net");

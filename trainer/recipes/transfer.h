@@ -1,6 +1,7 @@
 #pragma once
 
-// The "transfer" recipe: trains a control branch of Cosmos Transfer2.5 and leaves the base as it is.
+// The "transfer" recipe: trains a control branch of Cosmos Transfer2.5 and leaves the base as it
+// is.
 //
 //   {"type": "transfer", "model": {"path": BASE}, "control_net": {"n_controlnet_blocks": 4}, ...,
 //    "data": {"path": DIR, "control": "edge"}}

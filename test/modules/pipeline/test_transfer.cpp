@@ -27,15 +27,17 @@ WorldRequest tiny_request(int64_t frames, std::vector<std::string> controls) {
 
 TEST_CASE("a map over pixels becomes one over tokens, the first frame by itself", "[pipeline]") {
   // Frame t has the value t: 9 frames to 3 latent ones, the last two from frames 1-4 and 5-8.
-  const Tensor mask = torch::arange(9, torch::kFloat32).view({1, 1, 9, 1, 1}).expand({1, 1, 9, 8, 4});
+  const Tensor mask =
+      torch::arange(9, torch::kFloat32).view({1, 1, 9, 1, 1}).expand({1, 1, 9, 8, 4});
   const Tensor map = token_map(mask, {.frames = 3, .rows = 2, .columns = 1}).view({3, 2});
   CHECK(map[0].equal(torch::zeros({2})));
   CHECK(map.select(1, 0).allclose(torch::tensor({0.0f, 2.5f, 6.5f})));
   // Rows 0-3 and 4-7 of a mask that is 1 above and 0 below.
   Tensor half = torch::zeros({1, 1, 1, 8, 4});
   half.narrow(3, 0, 4).fill_(1);
-  CHECK(token_map(half, {.frames = 1, .rows = 2, .columns = 1}).flatten().equal(
-      torch::tensor({1.0f, 0.0f})));
+  CHECK(token_map(half, {.frames = 1, .rows = 2, .columns = 1})
+            .flatten()
+            .equal(torch::tensor({1.0f, 0.0f})));
 }
 
 TEST_CASE("numbers stay as they are, maps are divided by their sum where it exceeds one",
@@ -61,15 +63,14 @@ TEST_CASE("residuals of several nets add up with their weights", "[pipeline]") {
                                 .encoder_hidden_states = torch::ones({1, 1, 8}),
                                 .condition_mask = torch::zeros({1, 1, 2, 2, 4})};
   const auto one = [&](double gain, double weight, Tensor map = {}) {
-    return ControlBranch{.net = tiny_net(gain), .latents = latents * gain, .weight = weight,
-                         .map = map};
+    return ControlBranch{
+        .net = tiny_net(gain), .latents = latents * gain, .weight = weight, .map = map};
   };
   const Tensors a = control_residuals({one(1, 1)}, inputs);
   const Tensors b = control_residuals({one(-0.5, 1)}, inputs);
   const Tensors both = control_residuals({one(1, 0.7), one(-0.5, 2)}, inputs);
   REQUIRE(both.size() == 2);
-  for (std::size_t i = 0; i < 2; ++i)
-    CHECK(both[i].allclose(0.7 * a[i] + 2 * b[i], 1e-4, 1e-5));
+  for (std::size_t i = 0; i < 2; ++i) CHECK(both[i].allclose(0.7 * a[i] + 2 * b[i], 1e-4, 1e-5));
   Tensor map = torch::zeros({1, 4, 1});
   map[0][2] = 1;
   const Tensors masked = control_residuals({one(1, 1, map)}, inputs);
@@ -83,8 +84,8 @@ TEST_CASE("a short video goes on with its last frame, or backwards", "[pipeline]
     return frames_beyond(frames_of(video), length, first, count, how).flatten();
   };
   CHECK(read(4, 2, 5, Continue::kLastFrame).equal(torch::tensor({2.f, 3.f, 3.f, 3.f, 3.f})));
-  CHECK(read(4, 2, 7, Continue::kReflect).equal(
-      torch::tensor({2.f, 3.f, 2.f, 1.f, 0.f, 1.f, 2.f})));
+  CHECK(
+      read(4, 2, 7, Continue::kReflect).equal(torch::tensor({2.f, 3.f, 2.f, 1.f, 0.f, 1.f, 2.f})));
   CHECK(read(1, 0, 3, Continue::kReflect).equal(torch::zeros({3})));
   CHECK(read(4, 1, 2, Continue::kReflect).equal(torch::tensor({1.f, 2.f})));
 }

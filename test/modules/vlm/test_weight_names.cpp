@@ -33,8 +33,7 @@ std::shared_ptr<Model> reload(const LanguageModel& model,
   register_builtin_models();
   const TempFolder folder;
   save_model(folder.path(), model);
-  save_weights(folder.path(), kTransformersWeights,
-               change(WeightFolder(folder.path()).tensors()));
+  save_weights(folder.path(), kTransformersWeights, change(WeightFolder(folder.path()).tensors()));
   return load_model(folder.path());
 }
 
@@ -86,8 +85,8 @@ TEST_CASE("a tied head is written once", "[vlm][hub]") {
   auto again = reload(*model, [](TensorMap t) { return t; });
   check_same(*model, *again);
   const auto parameters = again->named_parameters();
-  CHECK(parameters["lm_head.weight"].is_same(
-      parameters["model.language_model.embed_tokens.weight"]));
+  CHECK(
+      parameters["lm_head.weight"].is_same(parameters["model.language_model.embed_tokens.weight"]));
 }
 
 TEST_CASE("experts load fused, transposed, and one by one", "[vlm][hub]") {

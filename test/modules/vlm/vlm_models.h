@@ -24,17 +24,24 @@ inline Json tiny_text() {
 }
 
 inline Json tiny_vision() {
-  return {{"depth", 2},       {"hidden_size", 16}, {"intermediate_size", 12},
-          {"num_heads", 2},   {"patch_size", 2},   {"out_hidden_size", 24},
-          {"in_channels", 2}, {"window_size", 4},  {"fullatt_block_indexes", {1}},
-          {"num_position_embeddings", 9},          {"deepstack_visual_indexes", {0, 1}}};
+  return {{"depth", 2},
+          {"hidden_size", 16},
+          {"intermediate_size", 12},
+          {"num_heads", 2},
+          {"patch_size", 2},
+          {"out_hidden_size", 24},
+          {"in_channels", 2},
+          {"window_size", 4},
+          {"fullatt_block_indexes", {1}},
+          {"num_position_embeddings", 9},
+          {"deepstack_visual_indexes", {0, 1}}};
 }
 
 /// Tokens 5 and 6 stand for images and videos, 7 and 8 around them.
 inline Json tiny_vlm(const Json& text = {}, const Json& vision = {}) {
-  Json json = {{"text_config", tiny_text()},    {"vision_config", tiny_vision()},
-               {"image_token_id", 5},           {"video_token_id", 6},
-               {"vision_start_token_id", 7},    {"vision_end_token_id", 8}};
+  Json json = {{"text_config", tiny_text()}, {"vision_config", tiny_vision()},
+               {"image_token_id", 5},        {"video_token_id", 6},
+               {"vision_start_token_id", 7}, {"vision_end_token_id", 8}};
   if (text.is_object()) json["text_config"].update(text);
   if (vision.is_object()) json["vision_config"].update(vision);
   return json;

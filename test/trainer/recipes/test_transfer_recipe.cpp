@@ -103,8 +103,7 @@ TEST_CASE("control dropout takes the control away", "[recipe][transfer]") {
     auto recipe = std::make_unique<TransferRecipe>(config, "test");
     torch::NoGradGuard no_grad;
     // Not by one number: a layer norm takes away what all features have in common.
-    for (auto& weight : recipe->model()->parameters())
-      weight.add_(0.1 * torch::randn_like(weight));
+    for (auto& weight : recipe->model()->parameters()) weight.add_(0.1 * torch::randn_like(weight));
     return recipe;
   };
   auto recipe = trained(config);
