@@ -32,12 +32,18 @@ Tensor LinearImpl::forward(const Tensor& x) {
   return forward_entered(collective_ ? collective_->enter(x) : x);
 }
 
+Tensor LinearImpl::product(const Tensor& x) {
+  if (adapter_) return adapter_->forward(x, *this);
+  if (postponed_ && weight.requires_grad() && torch::GradMode::is_enabled())
+    return postponed_linear(x, weight, product_bias(), postponed_);
+  return torch::linear(x, weight, product_bias());
+}
+
 Tensor LinearImpl::forward_entered(const Tensor& x) {
-  const Tensor product =
-      adapter_ ? adapter_->forward(x, *this) : torch::linear(x, weight, product_bias());
-  if (!collective_) return product;
-  const Tensor y = collective_->leave(product);
-  return collective_->sums() && bias.defined() ? y + bias : y;
+  const Tensor y = product(x);
+  if (!collective_) return y;
+  const Tensor whole = collective_->leave(y);
+  return collective_->sums() && bias.defined() ? whole + bias : whole;
 }
 
 void LinearImpl::set_adapter(std::shared_ptr<LinearAdapter> adapter) {

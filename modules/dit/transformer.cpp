@@ -66,6 +66,18 @@ bool DitBase::keeps_float32(const std::string& name) const {
   return name.rfind("learnable_pos_embed.", 0) == 0;
 }
 
+std::vector<std::string> CosmosTransformer3DModel::block_order() const {
+  std::vector<std::string> order = {"time_embed"};
+  if (config_.use_crossattn_projection) order.emplace_back("crossattn_proj");
+  if (config_.has_image_context()) order.emplace_back("img_context_proj");
+  if (config_.has_learnable_positions()) order.emplace_back("learnable_pos_embed");
+  order.emplace_back("patch_embed");
+  for (int64_t i = 0; i < config_.num_layers; ++i)
+    order.push_back("transformer_blocks." + std::to_string(i));
+  order.insert(order.end(), {"norm_out", "proj_out"});
+  return order;
+}
+
 PatchGrid DitBase::grid_of(const Tensor& hidden_states) const {
   const auto& patch = config_.patch_size;
   return {.frames = hidden_states.size(2) / patch[0],

@@ -79,6 +79,7 @@ class CosmosTransformer3DModel : public DitBase {
   /// "forward" with DitInputs' names, `block_controlnet_hidden_states.N` one by one -> `sample`.
   TensorMap run(const std::string& method, const TensorMap& inputs) override;
 
+  std::vector<std::string> block_order() const override;
   /// The tokens of every frame are split, so that modulation by frame stays what it is.
   bool splits_tokens() const override { return true; }
   ParallelPlan parallel_plan() const override;

@@ -74,7 +74,7 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
   const FullyShard* sharded = state.sharded;
   const auto take_rows = [&](const std::string& name, const Tensor& whole) {
     const torch::NoGradGuard no_grad;
-    sharded->shard(name).copy_(sharded->part_of(name, whole));
+    if (!sharded->is_elsewhere(name)) sharded->shard(name).copy_(sharded->part_of(name, whole));
   };
   if (!whole_model) {
     copy_tensors(modules::load_safetensors(file), trainable_map(state.model), file.string(),
@@ -83,7 +83,8 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
   }
   const auto take = [&](const modules::BaseTensor& place, const Tensor& whole) {
     for (const std::string& name : place.names)
-      if (sharded->shard(name).defined()) return take_rows(name, whole);
+      if (sharded->shard(name).defined() || sharded->is_elsewhere(name))
+        return take_rows(name, whole);
     Tensor(place.tensor).copy_(whole);  // a buffer
   };
   modules::load_weights(state.model, modules::WeightFolder(file).tensors(), file.string(),
@@ -91,8 +92,11 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
 }
 
 void load_optimizer(const fs::path& file, const TrainState& state) {
-  const TensorMap loaded = modules::load_safetensors(file);
+  TensorMap loaded = modules::load_safetensors(file);
   if (!state.sharded) return state.optimizer.load_state(loaded, file.string());
+  std::erase_if(loaded, [&](const auto& item) {
+    return state.sharded->is_elsewhere(split_key(item.first).second);
+  });
   const TensorMap mine = optimizer_state(state);
   const auto parameters = state.model.named_parameters();
   TensorMap wanted;
@@ -122,17 +126,24 @@ void load_averages(const fs::path& dir, const TrainState& state, bool whole_mode
     name_of[key] = name;
     wanted[key] = shape_alone(parameters[name]);
   }
+  TensorMap found =
+      whole_model ? modules::WeightFolder(file).tensors() : modules::load_safetensors(file);
+  if (state.sharded)  // other stages' averages are none of ours
+    for (const auto& item : parameters)
+      if (state.sharded->is_elsewhere(item.key())) {
+        const std::string key = whole_model ? state.model.file_key(item.key()) : item.key();
+        found.erase(key);
+        wanted.erase(key);
+      }
   const auto take = [&](const std::string& key, const Tensor& whole) {
-    const auto found = name_of.find(key);
-    if (found == name_of.end())
+    const auto averaged = name_of.find(key);
+    if (averaged == name_of.end())
       Tensor(wanted.at(key)).copy_(whole);
     else
-      Tensor(averages.at(found->second))
-          .copy_(state.sharded ? state.sharded->part_of(found->second, whole) : whole);
+      Tensor(averages.at(averaged->second))
+          .copy_(state.sharded ? state.sharded->part_of(averaged->second, whole) : whole);
   };
-  copy_tensors(
-      whole_model ? modules::WeightFolder(file).tensors() : modules::load_safetensors(file), wanted,
-      file.string(), take);
+  copy_tensors(found, wanted, file.string(), take);
 }
 
 }  // namespace
@@ -148,7 +159,8 @@ WholeTensors gather_tensors(const TrainState& state) {
   });
   for (const auto& [key, tensor] : whole.optimizer)
     if (split_key(key).first == "step") whole.optimizer[key] = tensor.clone();
-  whole.averages = state.sharded->gather(whole.averages);
+  whole.optimizer = state.sharded->across_stages(whole.optimizer);
+  whole.averages = state.sharded->across_stages(state.sharded->gather(whole.averages));
   return whole;
 }
 

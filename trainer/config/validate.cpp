@@ -68,6 +68,19 @@ void check_schedule(Checker& c, const TrainerConfig& t) {
   c.at_least(0, at + "decay_steps", s.decay_steps);
 }
 
+void check_pipeline(Checker& c, const TrainerConfig& t) {
+  const ParallelConfig& p = t.parallel;
+  const std::string at = "trainer.parallel.";
+  c.at_least(1, at + "pipeline", p.pipeline);
+  c.one_of({"1f1b", "interleaved", "zero_bubble"}, at + "pipeline_schedule", p.pipeline_schedule);
+  c.at_least(1, at + "pipeline_chunks", p.pipeline_chunks);
+  if (p.pipeline > 1 && p.pipeline_schedule == "interleaved")
+    c.check(t.gradient_accumulation % std::max<int64_t>(1, p.pipeline) == 0,
+            "trainer.gradient_accumulation", t.gradient_accumulation,
+            "a multiple of " + at + "pipeline (" + std::to_string(p.pipeline) +
+                ") with pipeline_schedule interleaved");
+}
+
 }  // namespace
 
 void validate(const Config& config) {
@@ -97,6 +110,7 @@ void validate(const Config& config) {
   c.one_of({"auto", "ring", "all_to_all", "all_gather"}, "trainer.parallel.context_attention",
            t.parallel.context_attention);
   c.at_least(1, "trainer.parallel.tensor", t.parallel.tensor);
+  check_pipeline(c, t);
   c.at_least(1, "trainer.log_every", t.log_every);
   c.at_least(0, "trainer.validate_every", t.validate_every);
   c.at_least(0, "trainer.validation_batches", t.validation_batches);

@@ -50,6 +50,11 @@ class Recipe {
   /// Philox(context.seed, purpose, batch.indices[i]).
   virtual Loss loss(const Batch& batch, const StepContext& context) = 0;
 
+  /// Sets what blocks need besides their inputs, as the masks of dropout. loss() does it itself; a
+  /// pipeline calls it again before a backward that may run blocks once more, since other batches
+  /// went through the model in between.
+  virtual void prepare(const Batch& batch, const StepContext& context) {}
+
   /// Scalars to log once, beside the loss of a run's first step (`first` is that step's first
   /// micro-batch). A recipe that starts from a checkpoint gives `random_init_loss` here: the same
   /// loss with freshly initialised weights, so that a checkpoint that was not loaded shows at once.

@@ -41,14 +41,18 @@ Json merge_rows(const std::vector<Json>& rows) {
 }
 
 int64_t shard_ranks(const ParallelConfig& config, int64_t ranks) {
-  const int64_t others = config.replica * config.context * config.tensor;
+  const int64_t others = config.replica * config.context * config.tensor * config.pipeline;
   const int64_t shard =
       config.shard > 0 ? config.shard : std::max<int64_t>(1, ranks / std::max<int64_t>(1, others));
-  require(shard * others == ranks, "trainer.parallel: replica ", config.replica, " x shard ", shard,
-          " x context ", config.context, " x tensor ", config.tensor, " is ", shard * others,
-          " ranks, but there are ", ranks,
+  require(shard * others == ranks, "trainer.parallel: pipeline ", config.pipeline, " x replica ",
+          config.replica, " x shard ", shard, " x context ", config.context, " x tensor ",
+          config.tensor, " is ", shard * others, " ranks, but there are ", ranks,
           ranks == 1 ? " (start more with --nproc N, torchrun, srun or mpirun)" : "");
   return shard;
+}
+
+int64_t pipeline_chunks(const ParallelConfig& config) {
+  return config.pipeline_schedule == "interleaved" ? config.pipeline_chunks : 1;
 }
 
 DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config)
@@ -56,7 +60,8 @@ DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& c
   const int64_t shard = shard_ranks(config, ranks());
   if (world_ && ranks() > 1)
     mesh_ = std::make_unique<Mesh>(world_,
-                                   Mesh::Axes{{"replica", config.replica},
+                                   Mesh::Axes{{"pipeline", config.pipeline},
+                                              {"replica", config.replica},
                                               {"shard", shard},
                                               {"context", config.context},
                                               {"tensor", config.tensor}},
@@ -82,10 +87,15 @@ std::shared_ptr<modules::BlockRunner> DataParallel::shard(
         model, mesh_->axis("tensor"), config_.sequence,
         context_ ? std::shared_ptr<const modules::TokenPlan>(context_)
                  : std::make_shared<const modules::TokenPlan>());
-  sharded_ = std::make_shared<FullyShard>(
-      model, *mesh_, ShardOptions{.reshard_after_forward = config_.reshard_after_forward},
-      std::move(inner), tensor_ ? tensor_->slices() : TensorSlices());
-  return sharded_;
+  ShardOptions options{.reshard_after_forward = config_.reshard_after_forward};
+  const PipelineSchedule schedule = pipeline_schedule(config_.pipeline_schedule);
+  if (config_.pipeline > 1)
+    options.stages = PipelineStages(model, config_.pipeline, pipeline_chunks(config_));
+  sharded_ = std::make_shared<FullyShard>(model, *mesh_, options, std::move(inner),
+                                          tensor_ ? tensor_->slices() : TensorSlices());
+  if (config_.pipeline == 1) return sharded_;
+  pipeline_ = std::make_shared<Pipeline>(model, *mesh_, options.stages, schedule, sharded_);
+  return pipeline_;
 }
 
 void DataParallel::split_tokens(modules::Model& model) {
@@ -94,8 +104,8 @@ void DataParallel::split_tokens(modules::Model& model) {
           ", which does not split its tokens, got ", config_.context);
   for (const auto& layer : modules::lora_layers(model))
     require(layer.adapter->options().dropout == 0, "recipe.lora.dropout: expected 0 with ",
-            "trainer.parallel.context = ", config_.context, " (a mask covers all tokens of a ",
-            "sample), got ", layer.adapter->options().dropout);
+            "trainer.parallel.context (a mask is a function of all tokens of a sample), got ",
+            layer.adapter->options().dropout);
   context_ = std::make_shared<ContextPlan>(mesh_->axis("context"),
                                            context_attention(config_.context_attention));
   model.set_token_plan(context_);
@@ -112,6 +122,7 @@ Tensor DataParallel::sum_over_shards(Tensor scalar) const {
   if (!mesh_) return scalar;
   const Tensor sum = scalar.detach().clone().reshape({1});
   mesh_->axis("model").all_reduce(sum).wait();
+  mesh_->axis("pipeline").all_reduce(sum).wait();
   return sum.reshape({});
 }
 
@@ -128,7 +139,8 @@ Json DataParallel::merge(const Json& row) const {
   // Of those that read different samples: the others have the same row.
   for (const std::string& text : mesh_->axis("data").all_gather_text(row.dump()))
     rows.push_back(Json::parse(text));
-  return merge_rows(rows);
+  const Json merged = merge_rows(rows);
+  return pipeline_ ? Json::parse(pipeline_->from_last(merged.dump())) : merged;
 }
 
 std::string DataParallel::from_first(const std::function<std::string()>& fn) const {

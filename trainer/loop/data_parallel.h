@@ -10,12 +10,16 @@
 #include "trainer/parallel/context_parallel.h"
 #include "trainer/parallel/fully_shard.h"
 #include "trainer/parallel/mesh.h"
+#include "trainer/parallel/pipeline.h"
 
 namespace cosmos::trainer {
 
 /// trainer.parallel.shard, or all ranks that the other axes leave. Throws Error when the product of
 /// the axes is not `ranks`.
 int64_t shard_ranks(const ParallelConfig& config, int64_t ranks);
+
+/// Runs of blocks that a rank of the pipeline holds.
+int64_t pipeline_chunks(const ParallelConfig& config);
 
 class DataParallel {
  public:
@@ -30,12 +34,15 @@ class DataParallel {
   int64_t data_rank() const;
   int64_t data_ranks() const;
 
-  /// Splits and shards the model. Returns its block runner: `inner` itself in one process.
+  /// Splits and shards the model, after it was cut into stages where there is a pipeline. Returns
+  /// its block runner: `inner` itself in one process.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
                                               std::shared_ptr<modules::BlockRunner> inner);
   /// Null where every rank holds all tokens.
   const ContextPlan* context() const { return context_.get(); }
 
+  /// Null without a pipeline.
+  Pipeline* pipeline() const { return pipeline_.get(); }
   /// Null in one process.
   FullyShard* sharded() const { return sharded_.get(); }
   /// Bytes of activations that this rank handed to collectives so far.
@@ -65,6 +72,7 @@ class DataParallel {
   std::unique_ptr<TensorParallel> tensor_;
   std::shared_ptr<FullyShard> sharded_;
   std::shared_ptr<const ContextPlan> context_;
+  std::shared_ptr<Pipeline> pipeline_;
 };
 
 /// DataParallel::merge for rows at hand.

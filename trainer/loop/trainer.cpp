@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <chrono>
 #include <cmath>
+#include <sstream>
 
 #include "modules/core/device.h"
 #include "modules/hub/model_weights.h"
@@ -30,6 +31,13 @@ Json prefixed(const Json& metrics, const std::string& prefix) {
   Json renamed = Json::object();
   for (const auto& [key, value] : metrics.items()) renamed[prefix + key] = value;
   return renamed;
+}
+
+// Micro-batches with the same text look alike to the stages of a pipeline.
+std::string shape_text(const Batch& batch) {
+  std::ostringstream text;
+  for (const auto& [name, tensor] : batch.tensors) text << name << tensor.sizes();
+  return text.str();
 }
 
 }  // namespace
@@ -126,13 +134,24 @@ Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result
   ScalarMeans metrics;
   Tensor total;
   if (step_ == 0) result.start = recipe_->start_metrics(to_device(batches[0], device_), context);
-  for (const Batch& batch : batches) {
-    const Loss loss = recipe_->loss(to_device(batch, device_), context);
-    const Tensor share = loss.value / static_cast<double>(batches.size());
-    backward(share, &batch == &batches.back());
+  const auto count = static_cast<int64_t>(batches.size());
+  const auto forward = [&](int64_t i) {
+    const Loss loss = recipe_->loss(to_device(batches[i], device_), context);
+    const Tensor share = loss.value / static_cast<double>(count);
     total = total.defined() ? total + share.detach() : share.detach();
     metrics.add(loss.metrics);
     by_label.add(loss.by_label);
+    return share;
+  };
+  if (Pipeline* pipeline = parallel_.pipeline()) {
+    pipeline->step({.count = count,
+                    .shape = [&](int64_t i) { return shape_text(batches[i]); },
+                    .prepare = [&](int64_t i) { recipe_->prepare(batches[i], context); },
+                    .loss = forward});
+    total = pipeline->from_last(total);
+    optimizer_->collect_gradients();
+  } else {
+    for (int64_t i = 0; i < count; ++i) backward(forward(i), i + 1 == count);
   }
   metrics.write(result.row);
   by_label.write(result.row);
@@ -154,6 +173,10 @@ void Trainer::count_bytes(Json& row) {
   if (const ContextPlan* context = parallel_.context()) {
     row["context_bytes"] = context->received_bytes() - context_bytes_;
     context_bytes_ = context->received_bytes();
+  }
+  if (const Pipeline* pipeline = parallel_.pipeline()) {
+    row["pipeline_bytes"] = pipeline->sent_bytes() - pipeline_bytes_;
+    pipeline_bytes_ = pipeline->sent_bytes();
   }
   const FullyShard* sharded = parallel_.sharded();
   if (!sharded) return;

@@ -103,9 +103,9 @@ class Trainer {
   int64_t saved_step_ = -1;
   int64_t first_step_ = 0;  ///< where this process began
   double smooth_seconds_ = 0;
-  ShardTraffic traffic_;       ///< up to the last step
-  int64_t moved_ = 0;          ///< bytes of activations that tensor ranks exchanged, the same
-  int64_t context_bytes_ = 0;  ///< the same
+  ShardTraffic traffic_;  ///< up to the last step
+  int64_t moved_ = 0;     ///< bytes of activations that tensor ranks exchanged, the same
+  int64_t context_bytes_ = 0, pipeline_bytes_ = 0;  ///< the same
   std::size_t failures_reported_ = 0;
   Facts facts_;  ///< for report.html
 };

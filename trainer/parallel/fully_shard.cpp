@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <set>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/nn/modules/container/modulelist.h>
+#include <typeinfo>
 
+#include "trainer/parallel/pipeline_link.h"
 #include "trainer/parallel/shard_layout.h"
 
 namespace cosmos::trainer {
@@ -34,9 +37,12 @@ struct AfterBackward : torch::autograd::Function<AfterBackward> {
 
 namespace {
 
+/// A list of blocks: computes nothing itself, unlike a block whose parts have numbers for names.
 bool is_container(const torch::nn::Module& module) {
   const auto children = module.named_children();
-  return module.parameters(/*recurse=*/false).empty() && !children.is_empty() &&
+  const bool bare = typeid(module) == typeid(torch::nn::Module) ||
+                    typeid(module) == typeid(torch::nn::ModuleListImpl);
+  return bare && !children.is_empty() &&
          std::all_of(children.begin(), children.end(), [](const auto& child) {
            return child.key().find_first_not_of("0123456789") == std::string::npos;
          });
@@ -59,11 +65,23 @@ std::vector<ShardUnit> shard_units(const torch::nn::Module& model) {
 
 FullyShard::FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
                        std::shared_ptr<modules::BlockRunner> inner, TensorSlices slices)
-    : mesh_(mesh), options_(options), slices_(std::move(slices)), inner_(std::move(inner)) {
-  for (const ShardUnit& unit : shard_units(model)) add_unit(unit.name, *unit.block);
+    : mesh_(mesh),
+      options_(std::move(options)),
+      slices_(std::move(slices)),
+      inner_(std::move(inner)) {
+  const Group& pipeline = mesh.axis("pipeline");
+  for (const ShardUnit& unit : shard_units(model)) {
+    const int64_t rank = pipeline.size() > 1 ? options_.stages.rank_of(unit.name) : 0;
+    if (pipeline.size() > 1)
+      for (const Tensor& p : unit.block->parameters()) placed_.push_back({p, rank});
+    if (rank == pipeline.rank())
+      add_unit(unit.name, *unit.block);
+    else
+      leave_out(unit.name, *unit.block);
+  }
   for (const auto& item : model.named_parameters())
-    require(by_name_.count(item.key()) > 0, "cannot shard ", model.class_name(), ": parameter ",
-            item.key(), " is in none of its blocks");
+    require(by_name_.count(item.key()) + elsewhere_.count(item.key()) > 0, "cannot shard ",
+            model.class_name(), ": parameter ", item.key(), " is in none of its blocks");
 }
 
 const Group& FullyShard::row_group(const std::string& name) const {
@@ -89,6 +107,13 @@ void FullyShard::add_unit(const std::string& name, torch::nn::Module& block) {
   }
   by_block_[&block] = unit.get();
   units_.push_back(std::move(unit));
+}
+
+void FullyShard::leave_out(const std::string& name, const torch::nn::Module& block) {
+  for (const auto& item : block.named_parameters()) {
+    elsewhere_[name + "." + item.key()] = item.value();
+    set_storage(item.value(), 0);
+  }
 }
 
 FullyShard::Unit* FullyShard::unit_of(const std::string& name, torch::nn::Module& block) {
@@ -204,6 +229,11 @@ void FullyShard::finish_backward() {
   settle();
 }
 
+void FullyShard::keep_gradients() {
+  for (const auto& unit : units_)
+    for (const auto& bucket : unit->buckets) bucket->keep_gradients();
+}
+
 /// Forgets gathers that nobody used: they may be of other weights.
 void FullyShard::settle() {
   for (const auto& unit : units_)
@@ -248,6 +278,11 @@ Tensor FullyShard::part_of(const std::string& name, const Tensor& whole) const {
   return shard_of(mine, rows.rank(), rows.size());
 }
 
+TensorMap FullyShard::across_stages(const TensorMap& mine) const {
+  if (placed_.empty()) return mine;
+  return share_tensors(mesh_.axis("pipeline"), mine, placed_.front().full.device());
+}
+
 Tensor FullyShard::shard(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? Tensor() : found->second->shard;
@@ -257,9 +292,10 @@ FullyShard::Whole::Whole(FullyShard* sharded) : sharded_(sharded) {
   if (!sharded_) return;
   sharded_->settle();
   for (const auto& unit : sharded_->units_) sharded_->unshard(*unit);
+  sharded_->fill_from_stages();
   torch::NoGradGuard no_grad;
   for (const auto& [name, slice] : sharded_->slices_) {
-    Tensor full = sharded_->by_name_.at(name)->full;
+    Tensor full = sharded_->full_of(name);
     slices_.emplace_back(full, full.detach());
     full.set_data(whole_of(full.detach(), slice, sharded_->mesh_.axis("tensor")));
   }
@@ -269,12 +305,30 @@ FullyShard::Whole::~Whole() {
   if (!sharded_) return;
   for (auto& [full, mine] : slices_) full.set_data(mine);
   for (const auto& unit : sharded_->units_) sharded_->reshard(*unit);
+  const int64_t here = sharded_->mesh_.coordinate("pipeline");
+  for (const Placed& p : sharded_->placed_)
+    if (p.stage_rank != here) set_storage(p.full, 0);
+}
+
+/// The model's own tensor, wherever its block is.
+Tensor FullyShard::full_of(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? elsewhere_.at(name) : found->second->full;
+}
+
+/// Every stage's parameters, to all of them.
+void FullyShard::fill_from_stages() {
+  const Group& group = mesh_.axis("pipeline");
+  for (const Placed& p : placed_) {
+    if (p.stage_rank != group.rank()) set_storage(p.full, p.full.nbytes());
+    group.broadcast(p.full, p.stage_rank).wait();
+  }
 }
 
 FullyShard::WholeShapes::WholeShapes(FullyShard* sharded) {
   if (!sharded) return;
   for (const auto& [name, slice] : sharded->slices_) {
-    Tensor full = sharded->by_name_.at(name)->full;
+    Tensor full = sharded->full_of(name);
     slices_.emplace_back(full, full.detach());
     full.set_data(torch::empty({}, full.options().requires_grad(false)).expand(slice.whole));
   }

@@ -22,6 +22,7 @@
 #include "modules/core/model.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/parallel/mesh.h"
+#include "trainer/parallel/pipeline_stages.h"
 #include "trainer/parallel/shard_bucket.h"
 #include "trainer/parallel/tensor_parallel.h"
 
@@ -30,10 +31,13 @@ namespace cosmos::trainer {
 struct ShardOptions {
   /// false: keep a block's parameters from forward to backward (ZeRO stage 2).
   bool reshard_after_forward = true;
+  /// Blocks of other ranks of the mesh's axis "pipeline" are not held here: their parameters keep
+  /// their shapes and have no bytes.
+  PipelineStages stages{};
 };
 
-/// What is gathered together: the children of the model, or of a container in it (a module without
-/// parameters of its own and with numbered children), with their paths.
+/// What is gathered together: the children of the model, or of a container in it (a module of
+/// no class of its own, with numbered children), with their paths.
 struct ShardUnit {
   std::string name;
   std::shared_ptr<torch::nn::Module> block;
@@ -56,6 +60,8 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   void set_reduce(bool reduce) { reduce_ = reduce; }
   /// Call after every backward.
   void finish_backward();
+  /// Takes gradients that came outside of a backward, to be reduced with the others.
+  void keep_gradients();
 
   /// This rank's rows of the trained parameters, by parameter name; leaves with gradients.
   NamedTensors shards() const;
@@ -65,6 +71,10 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   TensorMap gather(const TensorMap& shards) const;
   /// What this rank holds of a whole tensor in the place of parameter `name`, a view.
   Tensor part_of(const std::string& name, const Tensor& whole) const;
+  /// Named tensors of all stages of a pipeline (gather()'s). Every rank calls it.
+  TensorMap across_stages(const TensorMap& mine) const;
+  /// Whether it is a parameter of another stage's block.
+  bool is_elsewhere(const std::string& name) const { return elsewhere_.count(name) > 0; }
   /// What this rank holds of a parameter, trained or frozen; undefined when it is no parameter.
   Tensor shard(const std::string& name) const;
 
@@ -108,8 +118,17 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
     Unit *before = nullptr, *after = nullptr;  ///< neighbours in the last forward
   };
 
+  /// A parameter of any stage.
+  struct Placed {
+    Tensor full;
+    int64_t stage_rank = 0;
+  };
+
   const Group& row_group(const std::string& name) const;
   void add_unit(const std::string& name, torch::nn::Module& block);
+  void leave_out(const std::string& name, const torch::nn::Module& block);
+  void fill_from_stages();
+  Tensor full_of(const std::string& name) const;
   Unit* unit_of(const std::string& name, torch::nn::Module& block);
   void unshard(Unit& unit);
   void reshard(Unit& unit);
@@ -128,6 +147,8 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   std::vector<std::unique_ptr<Unit>> units_;
   std::map<const torch::nn::Module*, Unit*> by_block_;
   std::map<std::string, const ShardBucket::Param*> by_name_;
+  std::vector<Placed> placed_;  ///< all, in the same order on every rank; empty without pipeline
+  std::map<std::string, Tensor> elsewhere_;  ///< parameters of other stages
   Unit *first_ = nullptr, *last_ = nullptr;  ///< to run in a forward: the first ever, the latest
   bool reduce_ = true;
   ShardBucket* reducing_ = nullptr;  ///< whose reduction is under way

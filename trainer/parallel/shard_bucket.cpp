@@ -9,7 +9,13 @@
 namespace cosmos::trainer {
 namespace {
 
-// Gives the tensor's storage `bytes` bytes of fresh memory (0: none). Views keep pointing at it.
+// Gradients are added up in float32, or float64 where the parameter is.
+torch::Dtype wide_dtype(const Tensor& x) {
+  return x.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+}
+
+}  // namespace
+
 void set_storage(const Tensor& x, std::size_t bytes) {
   c10::StorageImpl* storage = x.storage().unsafeGetStorageImpl();
   c10::Allocator* allocator =
@@ -18,18 +24,11 @@ void set_storage(const Tensor& x, std::size_t bytes) {
   storage->set_nbytes(bytes);
 }
 
-// Gradients are added up in float32, or float64 where the parameter is.
-torch::Dtype wide_dtype(const Tensor& x) {
-  return x.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
-}
-
-}  // namespace
-
 ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params,
                          const Group& shards, const Mesh& mesh)
     : shard_group_(&shards),
       replica_group_(&mesh.axis("replica")),
-      losses_(static_cast<double>(mesh.world().size())) {
+      losses_(static_cast<double>(mesh.world().size() / mesh.axis("pipeline").size())) {
   torch::NoGradGuard no_grad;
   const int64_t rank = shard_group_->rank(), ranks = shard_group_->size();
   for (const auto& [name, full] : params) {

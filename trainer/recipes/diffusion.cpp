@@ -278,10 +278,14 @@ void DiffusionRecipe::add_labels(const Draws& draws, const Tensor& losses, Loss&
   }
 }
 
-Loss DiffusionRecipe::loss(const Batch& batch, const StepContext& context) {
+void DiffusionRecipe::prepare(const Batch& batch, const StepContext& context) {
   if (config_.lora && config_.lora->dropout > 0)
     set_dropout_samples(*transformer(), context.seed,
                         context.training ? batch.indices : std::vector<int64_t>{});
+}
+
+Loss DiffusionRecipe::loss(const Batch& batch, const StepContext& context) {
+  prepare(batch, context);
   if (!context.training) return validation_loss(batch);
   const Draws draws = draw(batch, context.seed, /*training=*/true);
   const Tensor losses = sample_losses(*transformer(), draws);

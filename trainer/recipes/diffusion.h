@@ -36,6 +36,7 @@ class DiffusionRecipe : public Recipe {
   std::shared_ptr<Dataset> train_data() override;
   std::shared_ptr<Dataset> validation_data() override;
   Loss loss(const Batch& batch, const StepContext& context) override;
+  void prepare(const Batch& batch, const StepContext& context) override;
   std::map<std::string, double> start_metrics(const Batch& first,
                                               const StepContext& context) override;
   std::vector<std::filesystem::path> write_samples(const std::filesystem::path& dir,

@@ -134,7 +134,7 @@ TEST_CASE("context: what cannot be split is refused in one line", "[context]") {
   CHECK_THAT(refused({{"context", 3}}, Json::object()),
              Contains("expected a number of tokens per frame that 3 ranks divide, got 4"));
   CHECK_THAT(refused({{"context", 3}}, {{"lora", {{"rank", 2}, {"dropout", 0.1}}}}),
-             Contains("recipe.lora.dropout: expected 0 with trainer.parallel.context = 3"));
+             Contains("recipe.lora.dropout: expected 0 with trainer.parallel.context (a mask"));
   CHECK_THAT(refused({{"context", 2}}, Json::object()), Contains("but there are 3"));
 }
 
