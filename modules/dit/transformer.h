@@ -37,6 +37,8 @@ class DitBase : public Model {
  public:
   const DitConfig& config() const { return config_; }
   bool keeps_float32(const std::string& name) const override;
+  /// Fresh values for the parameter `name`, from torch's generator.
+  static void initialise_parameter(const std::string& name, Tensor weight);
 
  protected:
   using ContextFn = std::function<Tensors(const Tensors& xs, const BlockContext& context)>;

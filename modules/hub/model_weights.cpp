@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "modules/core/hollow.h"
 #include "modules/core/linear.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
@@ -117,7 +118,9 @@ void cast_model(Model& model, torch::Dtype dtype, torch::Device device) {
                                 : model.keeps_float32(name) ? torch::kFloat32
                                                             : dtype;
     if (tensor.scalar_type() == wanted && tensor.device() == device) return;
-    tensor.set_data(tensor.detach().to(device, wanted));
+    const auto options = tensor.options().device(device).dtype(wanted);
+    tensor.set_data(is_hollow(tensor) ? hollow(tensor.sizes(), options)
+                                      : tensor.detach().to(device, wanted));
   };
   for (const auto& item : model.named_parameters()) cast(item.key(), item.value());
   for (const auto& item : model.named_buffers()) cast(item.key(), item.value());

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -41,6 +42,15 @@ class Recipe {
   /// The model whose trainable parameters the optimiser updates. Frozen companions (a tokenizer, a
   /// text encoder) are the recipe's own business.
   virtual std::shared_ptr<modules::Model> model() = 0;
+
+  /// The same model before its weights are there, for ranks of which none may hold them all:
+  /// parameters that read_weights() gives are hollow (modules/core/hollow.h). Null: this recipe
+  /// builds whole models only. Called in place of model(), which returns it from then on.
+  virtual std::shared_ptr<modules::Model> model_without_weights() { return nullptr; }
+  using TakeWeight = std::function<void(const std::string& name, const Tensor& whole)>;
+  /// Gives every hollow parameter (and buffer) by name, whole, one after another: the numbers that
+  /// model() would have put there.
+  virtual void read_weights(const TakeWeight& take) {}
 
   virtual std::shared_ptr<Dataset> train_data() = 0;
   /// Null when there is no validation set.

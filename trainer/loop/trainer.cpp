@@ -50,12 +50,7 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
   if (t.threads > 0) at::set_num_threads(static_cast<int>(t.threads));
   torch::manual_seed(static_cast<uint64_t>(t.seed));
   recipe_->set_device(device_);
-  model_ = recipe_->model();
-  model_->to(device_);
-  if (t.precision == "bf16") modules::cast_model(*model_, torch::kBFloat16);
-  if (t.precision == "fp64") modules::cast_model(*model_, torch::kFloat64);
-  model_->set_block_runner(parallel_.shard(
-      *model_, make_recompute_runner(t.activation_checkpointing, t.selective_every)));
+  build_model();
   const NamedTensors parameters =
       parallel_.sharded() ? parallel_.sharded()->shards() : trainable_parameters(*model_);
   optimizer_ = std::make_unique<AdamW>(parameters, t.optimizer);
@@ -69,6 +64,25 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
                                                        .seed = static_cast<uint64_t>(t.seed),
                                                        .workers = t.loader_threads});
   validation_ = recipe_->validation_data();
+}
+
+/// On several ranks none ever holds the whole model, where the recipe can do without.
+void Trainer::build_model() {
+  const TrainerConfig& t = config_.trainer;
+  if (parallel_.ranks() > 1) model_ = recipe_->model_without_weights();
+  const bool to_be_filled = model_ != nullptr;
+  if (!model_) model_ = recipe_->model();
+  const auto dtype = t.precision == "bf16"   ? torch::kBFloat16
+                     : t.precision == "fp64" ? torch::kFloat64
+                                             : torch::kFloat32;
+  modules::cast_model(*model_, dtype, device_);
+  model_->set_block_runner(parallel_.shard(
+      *model_, make_recompute_runner(t.activation_checkpointing, t.selective_every)));
+  if (!to_be_filled) return;
+  const FullyShard::WholeShapes shapes(parallel_.sharded());
+  recipe_->read_weights([this](const std::string& name, const Tensor& whole) {
+    parallel_.sharded()->load(name, whole);
+  });
 }
 
 RunResult Trainer::run() {

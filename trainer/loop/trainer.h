@@ -64,6 +64,7 @@ class Trainer {
     std::map<std::string, double> start;  ///< Recipe::start_metrics, at the first step
   };
 
+  void build_model();
   void start();
   void train_and_record(RunResult& outcome);
   std::filesystem::path checkpoint_to_resume();

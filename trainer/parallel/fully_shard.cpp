@@ -240,6 +240,12 @@ TensorMap FullyShard::gather(const TensorMap& shards) const {
   return whole;
 }
 
+void FullyShard::load(const std::string& name, const Tensor& whole) {
+  const torch::NoGradGuard no_grad;
+  const ShardBucket::Param& param = *by_name_.at(name);
+  Tensor(param.shard).copy_(part_of(name, whole).to(param.full.scalar_type()));
+}
+
 Tensor FullyShard::part_of(const std::string& name, const Tensor& whole) const {
   const Group &rows = row_group(name), &tensor = mesh_.axis("tensor");
   const auto slice = slices_.find(name);

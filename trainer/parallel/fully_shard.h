@@ -63,6 +63,8 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   /// The whole tensors of which `shards` are this rank's rows, by parameter name (Adam moments,
   /// averages, weights). Every rank calls it with the same names.
   TensorMap gather(const TensorMap& shards) const;
+  /// Copies this rank's part of the whole parameter `name`, rounded as the model's dtype rounds it.
+  void load(const std::string& name, const Tensor& whole);
   /// What this rank holds of a whole tensor in the place of parameter `name`, a view.
   Tensor part_of(const std::string& name, const Tensor& whole) const;
   /// What this rank holds of a parameter, trained or frozen; undefined when it is no parameter.

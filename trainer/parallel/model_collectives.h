@@ -2,10 +2,10 @@
 
 // Collectives in the middle of a model: of activations, with gradients.
 //
-// Each is linear, and its backward is its exact adjoint for the sum of all ranks' losses: all-gather
-// and reduce-scatter are each other's, all-reduce and the sum of what every rank's copy received are
-// one. So the gradient of a parameter is its sum over the ranks that hold it, over the number of
-// ranks, wherever it stands: nothing here is divided, and no rank may leave a call out.
+// Each is linear, and its backward is its exact adjoint for the sum of all ranks' losses:
+// all-gather and reduce-scatter are each other's, all-reduce and the sum of what every rank's copy
+// received are one. So the gradient of a parameter is its sum over the ranks that hold it, over the
+// number of ranks, wherever it stands: nothing here is divided, and no rank may leave a call out.
 
 #include "trainer/parallel/group.h"
 

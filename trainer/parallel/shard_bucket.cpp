@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <c10/core/Allocator.h>
 
+#include "modules/core/hollow.h"
 #include "ops/shard_copy/shard_copy.h"
 #include "trainer/parallel/shard_layout.h"
 
@@ -37,8 +38,10 @@ ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& para
     require(full.is_contiguous(), name, ": expected a contiguous parameter to shard");
     const bool trained = full.requires_grad();
     const Tensor rows = shard_of(full.detach(), rank, ranks);
-    Tensor shard = rows.to(trained ? wide_dtype(full) : full.scalar_type(), /*non_blocking=*/false,
-                           /*copy=*/true);
+    const auto dtype = trained ? wide_dtype(full) : full.scalar_type();
+    Tensor shard = modules::is_hollow(full)
+                       ? torch::zeros(rows.sizes(), rows.options().dtype(dtype))
+                       : rows.to(dtype, /*non_blocking=*/false, /*copy=*/true);
     const int64_t numel = ops::padded_shard_numel(full.sizes(), ranks);
     split_.push_back(numel);
     flat_ += numel;

@@ -31,6 +31,7 @@ class ShardBucket {
 
   /// Takes over: copies this rank's rows and frees the parameters' storage. All of one dtype, with
   /// rows on the ranks of `shards`.
+  /// The rows of a hollow parameter are zeros, to be filled.
   ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Group& shards,
               const Mesh& mesh);
 

@@ -1,5 +1,7 @@
 #include "trainer/parallel/tensor_parallel.h"
 
+#include "modules/core/hollow.h"
+
 namespace cosmos::trainer {
 namespace {
 
@@ -155,8 +157,10 @@ TensorParallel::TensorParallel(modules::Model& model, const Group& group, bool s
   auto parameters = model.named_parameters();
   for (const auto& [name, slice] : slices_) {
     Tensor& parameter = parameters[name];
-    parameter.set_data(slice_of(parameter.detach(), slice, group.rank(), group.size())
-                           .clone(at::MemoryFormat::Contiguous));
+    parameter.set_data(modules::is_hollow(parameter)
+                           ? modules::hollow(slice_sizes(slice, group.size()), parameter.options())
+                           : slice_of(parameter.detach(), slice, group.rank(), group.size())
+                                 .clone(at::MemoryFormat::Contiguous));
   }
   install(model, sequence);
   if (!sequence) return;

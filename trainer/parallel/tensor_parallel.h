@@ -1,10 +1,10 @@
 #pragma once
 
 // Tensor parallelism, from outside the model: slices of its Linears on the mesh's "tensor" ranks as
-// its parallel_plan() says, and what the ranks do together around each product (Megatron-LM, Shoeybi
-// et al. 2019); with `sequence`, ranks hold parts of the tokens between the products (Korthikanti et
-// al. 2022): a gather before and a reduce-scatter after in place of an all-reduce after, the same
-// bytes, and less kept for backward.
+// its parallel_plan() says, and what the ranks do together around each product (Megatron-LM,
+// Shoeybi et al. 2019); with `sequence`, ranks hold parts of the tokens between the products
+// (Korthikanti et al. 2022): a gather before and a reduce-scatter after in place of an all-reduce
+// after, the same bytes, and less kept for backward.
 
 #include <map>
 #include <memory>
@@ -24,8 +24,8 @@ struct TensorSlice {
 /// By parameter name.
 using TensorSlices = std::map<std::string, TensorSlice>;
 
-/// What `ranks` split of the model, adapters included; nothing when ranks = 1. Throws Error where it
-/// has no plan or cannot be divided.
+/// What `ranks` split of the model, adapters included; nothing when ranks = 1. Throws Error where
+/// it has no plan or cannot be divided.
 TensorSlices tensor_slices(const modules::Model& model, int64_t ranks);
 
 /// The shape of what each of `ranks` holds.
@@ -38,7 +38,8 @@ Tensor whole_of(const Tensor& mine, const TensorSlice& slice, const Group& group
 class TensorParallel {
  public:
   /// Splits the model in place, whose weights are the same on all ranks of `group`, and installs
-  /// collectives and, with `sequence`, a token plan around `inner` (the one of context parallelism).
+  /// collectives and, with `sequence`, a token plan around `inner` (the one of context
+  /// parallelism).
   TensorParallel(modules::Model& model, const Group& group, bool sequence,
                  std::shared_ptr<const modules::TokenPlan> inner);
 
