@@ -104,7 +104,9 @@ WanDownsampleImpl::WanDownsampleImpl(int64_t channels, bool time)
 Tensor WanDownsampleImpl::forward(const Tensor& x, TimeCache* cache) {
   // One row and column of zeros below and to the right.
   const Tensor h = resample_->forward(torch::constant_pad_nd(x, {0, 0, 0, 1, 0, 1}));
-  if (!time_conv_) return h;
+  // The first frame is not halved with others: a single one leaves the layer out, and its weights
+  // without a gradient, as the class does.
+  if (!time_conv_ || (!cache && h.size(1) == 1)) return h;
   const Tensor rest = time_conv_->forward(h, cache);
   return starts_clip(cache) ? torch::cat({h.narrow(1, 0, 1), rest}, 1) : rest;
 }
