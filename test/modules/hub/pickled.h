@@ -3,15 +3,17 @@
 // Pickles and zip archives written by hand, well formed or not: what torch.save would write, and
 // what somebody who means harm would.
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
 namespace cosmos::test {
 
-inline std::string little(uint64_t value, int bytes) {
-  std::string text(static_cast<std::size_t>(bytes), '\0');
-  std::memcpy(text.data(), &value, text.size());
+/// The lowest `bytes` bytes of value, lowest first; zeros beyond its eight.
+inline std::string little(uint64_t value, std::size_t bytes) {
+  std::string text(bytes, '\0');
+  std::memcpy(text.data(), &value, std::min(bytes, sizeof value));
   return text;
 }
 
