@@ -136,6 +136,16 @@ void read_fields(const Json& json, T& config, const std::string& path, UnknownKe
   config.fields(reader);
 }
 
+/// The entries of the object `json` that `config` has no field for: what a config keeps of keys it
+/// does not know.
+template <typename T>
+Json without_fields(Json json, T& config) {
+  FieldNames known;
+  config.fields(known);
+  for (const auto& name : known.names) json.erase(name);
+  return json;
+}
+
 template <typename T>
 Json write_fields(const T& config);
 

@@ -8,11 +8,7 @@ ActionConfig ActionConfig::from_json(const Json& json, const std::string& where)
   require(config.action_dim > 0 && config.num_actions > 0, where,
           ": action_dim, num_actions: expected positive numbers, got ", config.action_dim, " and ",
           config.num_actions);
-  Json rest = json;
-  FieldNames known;
-  config.fields(known);
-  for (const auto& name : known.names) rest.erase(name);
-  config.dit = DitConfig::from_json(rest, where);
+  config.dit = DitConfig::from_json(without_fields(json, config), where);
   require(!config.per_latent_frame || config.dit.patch_size[0] == 1, where,
           ": per_latent_frame needs patches of one frame, got patch_size ",
           config.dit.patch_size[0]);

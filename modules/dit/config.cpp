@@ -71,10 +71,7 @@ void DitConfig::check(const std::string& where) const {
 DitConfig DitConfig::from_json(const Json& json, const std::string& where) {
   DitConfig config;
   read_fields(json, config, where, UnknownKeys::kKeep);
-  config.extra = json;
-  FieldNames known;
-  config.fields(known);
-  for (const auto& name : known.names) config.extra.erase(name);
+  config.extra = without_fields(json, config);
   config.check(where);
   return config;
 }

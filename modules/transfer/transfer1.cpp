@@ -33,10 +33,7 @@ void Transfer1Config::check(const std::string& where) const {
 Transfer1Config Transfer1Config::from_json(const Json& json, const std::string& where) {
   Transfer1Config config;
   read_fields(json, config, where, UnknownKeys::kKeep);
-  config.extra = json;
-  FieldNames known;
-  config.fields(known);
-  for (const auto& name : known.names) config.extra.erase(name);
+  config.extra = without_fields(json, config);
   config.check(where);
   return config;
 }
