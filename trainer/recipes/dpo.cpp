@@ -2,9 +2,6 @@
 
 #include <utility>
 
-#include "modules/lora/files.h"
-#include "modules/lora/lora.h"
-
 namespace cosmos::trainer {
 namespace {
 
@@ -42,9 +39,7 @@ Tensor every_second(const Tensor& x, int64_t first) {
 }  // namespace
 
 void DpoConfig::check(const std::string& where) const {
-  model.check(where);
-  data.check(where + ".data");
-  if (validation_data) validation_data->check(where + ".validation_data");
+  LanguageRecipeConfig::check(where);
   require(loss == "sigmoid" || loss == "ipo", where, ".loss: expected sigmoid or ipo, got ", loss);
   require(beta > 0, where, ".beta: expected a number above 0, got ", beta);
   require(label_smoothing >= 0 && label_smoothing < 0.5, where,
@@ -78,7 +73,7 @@ Tensor preference_loss(const DpoConfig& config, const Tensor& log_probs, const T
 }
 
 DpoRecipe::DpoRecipe(const Json& config, const std::string& where, EncoderFactory encoder)
-    : where_(where), make_encoder_(std::move(encoder)) {
+    : LanguageRecipe(where, std::move(encoder), read_preference_line) {
   modules::read_fields(config, config_, where, modules::UnknownKeys::kRefuse);
   config_.check(where);
 }
@@ -89,40 +84,15 @@ Json DpoRecipe::resolved_config() const {
   return json;
 }
 
-std::shared_ptr<modules::LanguageModel> DpoRecipe::language_model() {
-  if (!model_) model_ = config_.model.load(where_);
-  return model_;
-}
-
-std::shared_ptr<modules::Model> DpoRecipe::model_for_plan() {
-  return model_ ? model_ : config_.model.shape(where_);
-}
-
-std::shared_ptr<Dataset> DpoRecipe::open(const ConversationDataConfig& data,
-                                         const std::string& name) {
-  if (!encoder_) encoder_ = make_encoder_(config_.model, *language_model());
-  return std::make_shared<ConversationDataset>(data, encoder_, where_ + "." + name,
-                                               read_preference_line);
-}
-
 std::shared_ptr<Dataset> DpoRecipe::train_data() {
   // Before the first step: the model is still what the reference must be.
   if (!reference_) reference_ = std::make_unique<ReferenceModel>(language_model());
-  if (!train_) train_ = open(config_.data, "data");
-  return train_;
-}
-
-std::shared_ptr<Dataset> DpoRecipe::validation_data() {
-  if (!validation_ && config_.validation_data)
-    validation_ = open(*config_.validation_data, "validation_data");
-  return validation_;
+  return LanguageRecipe::train_data();
 }
 
 Loss DpoRecipe::loss(const Batch& batch, const StepContext& context) {
   modules::LanguageModel& model = *language_model();
-  if (config_.model.lora && config_.model.lora->dropout > 0)
-    set_dropout_samples(model, context.seed,
-                        context.training ? batch.indices : std::vector<int64_t>{});
+  set_dropout(batch, context);
   const PackedConversations packed = unpack_batch(model, batch);
   const TokenLogProbs reference = reference_->log_probs(packed);
   const TokenLogProbs now = token_log_probs(model, packed);
@@ -142,11 +112,6 @@ Loss DpoRecipe::loss(const Batch& batch, const StepContext& context) {
     loss.value = loss.value + config_.sft_weight * sft;
   }
   return loss;
-}
-
-std::map<std::string, modules::FileContent> DpoRecipe::adapter_files() {
-  if (!config_.model.lora) return {};
-  return modules::peft_adapter_files(*language_model());
 }
 
 }  // namespace cosmos::trainer

@@ -17,15 +17,12 @@
 //
 // Metrics: accuracy (h > 0), margin (beta h), reward_chosen, reward_rejected.
 
-#include "trainer/core/recipe.h"
+#include "trainer/recipes/language_recipe.h"
 #include "trainer/recipes/reference_model.h"
 
 namespace cosmos::trainer {
 
-struct DpoConfig {
-  LanguageModelSettings model;
-  ConversationDataConfig data;
-  std::optional<ConversationDataConfig> validation_data;
+struct DpoConfig : LanguageRecipeConfig {
   std::string loss = "sigmoid";
   double beta = 0.1;
   double label_smoothing = 0;
@@ -54,30 +51,21 @@ ConversationLine read_preference_line(const Json& line, const std::string& where
 Tensor preference_loss(const DpoConfig& config, const Tensor& log_probs, const Tensor& reference,
                        std::map<std::string, Tensor>& metrics);
 
-class DpoRecipe : public Recipe {
+class DpoRecipe : public LanguageRecipe {
  public:
   /// Reads and checks the settings; opens nothing.
   DpoRecipe(const Json& config, const std::string& where, EncoderFactory encoder);
 
-  std::shared_ptr<modules::Model> model() override { return language_model(); }
-  std::shared_ptr<modules::Model> model_for_plan() override;
   std::shared_ptr<Dataset> train_data() override;
-  std::shared_ptr<Dataset> validation_data() override;
   Loss loss(const Batch& batch, const StepContext& context) override;
-  std::map<std::string, modules::FileContent> adapter_files() override;
   Json resolved_config() const override;
 
- private:
-  std::shared_ptr<modules::LanguageModel> language_model();
-  std::shared_ptr<Dataset> open(const ConversationDataConfig& data, const std::string& name);
+ protected:
+  const LanguageRecipeConfig& shared_config() const override { return config_; }
 
+ private:
   DpoConfig config_;
-  std::string where_;
-  EncoderFactory make_encoder_;
-  std::shared_ptr<modules::LanguageModel> model_;
   std::unique_ptr<ReferenceModel> reference_;
-  std::shared_ptr<const modules::ConversationEncoder> encoder_;
-  std::shared_ptr<Dataset> train_, validation_;
 };
 
 std::shared_ptr<Recipe> make_dpo_recipe(const Json& config, const std::string& where);

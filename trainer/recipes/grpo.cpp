@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "modules/lora/files.h"
-#include "modules/lora/lora.h"
-
 namespace cosmos::trainer {
 namespace {
 
@@ -45,9 +42,7 @@ void GrpoConfig::check(const std::string& where) const {
             ": expected ", known[0], known.size() > 2 ? ", " + known[1] : "", " or ", known.back(),
             ", got ", value);
   };
-  model.check(where);
-  data.check(where + ".data");
-  if (validation_data) validation_data->check(where + ".validation_data");
+  LanguageRecipeConfig::check(where);
   require(data.pack_length == 0, where, ".data.pack_length: questions are not packed, set it to 0");
   require(!rewards.empty(), where, ".rewards: expected at least one");
   require(answers > 1, where, ".answers: expected at least 2 to compare, got ", answers);
@@ -67,7 +62,7 @@ void GrpoConfig::check(const std::string& where) const {
 }
 
 GrpoRecipe::GrpoRecipe(const Json& config, const std::string& where, EncoderFactory encoder)
-    : where_(where), make_encoder_(std::move(encoder)) {
+    : LanguageRecipe(where, std::move(encoder), read_question) {
   modules::read_fields(config, config_, where, modules::UnknownKeys::kRefuse);
   config_.check(where);
   for (std::size_t i = 0; i < config_.rewards.size(); ++i)
@@ -81,39 +76,17 @@ Json GrpoRecipe::resolved_config() const {
   return json;
 }
 
-std::shared_ptr<modules::LanguageModel> GrpoRecipe::language_model() {
-  if (!model_) model_ = config_.model.load(where_);
-  return model_;
-}
-
-std::shared_ptr<modules::Model> GrpoRecipe::model_for_plan() {
-  return model_ ? model_ : config_.model.shape(where_);
-}
-
-std::shared_ptr<Dataset> GrpoRecipe::open(const ConversationDataConfig& data,
-                                          const std::string& name) {
-  if (!encoder_) encoder_ = make_encoder_(config_.model, *language_model());
-  return std::make_shared<ConversationDataset>(data, encoder_, where_ + "." + name, read_question);
-}
-
 std::shared_ptr<Dataset> GrpoRecipe::train_data() {
   if (config_.kl_beta > 0 && !reference_)
     reference_ = std::make_unique<ReferenceModel>(language_model());
-  if (!train_) train_ = open(config_.data, "data");
-  return train_;
-}
-
-std::shared_ptr<Dataset> GrpoRecipe::validation_data() {
-  if (!validation_ && config_.validation_data)
-    validation_ = open(*config_.validation_data, "validation_data");
-  return validation_;
+  return LanguageRecipe::train_data();
 }
 
 std::vector<Answer> GrpoRecipe::write_answers(const std::vector<Sequence>& prompts, int64_t answers,
                                               bool greedy, uint64_t seed, uint64_t first) {
   modules::GenerateOptions options{.sampling = config_.sampling,
                                    .max_new_tokens = config_.max_new_tokens,
-                                   .stop_tokens = encoder_->stop_tokens(),
+                                   .stop_tokens = encoder()->stop_tokens(),
                                    .answers = answers,
                                    .seed = seed,
                                    .first_index = first};
@@ -129,7 +102,7 @@ Tensor GrpoRecipe::score(const Batch& batch, const std::vector<Answer>& answers,
   int64_t tokens = 0, truncated = 0;
   for (std::size_t i = 0; i < answers.size(); ++i) {
     const std::string& truth = truths[i / static_cast<std::size_t>(group)];
-    const std::string text = encoder_->decode(answers[i].tokens);
+    const std::string text = encoder()->decode(answers[i].tokens);
     Json row = {{"step", step}, {"answer", text}, {"truth", truth}};
     double sum = 0;
     for (std::size_t r = 0; r < rewards_.size(); ++r) {
@@ -155,7 +128,7 @@ Tensor GrpoRecipe::score(const Batch& batch, const std::vector<Answer>& answers,
 Rollout GrpoRecipe::roll_out(const Batch& batch, const StepContext& context, Loss& loss) {
   if (!config_.rollouts.empty() && !rollouts_.is_open()) {
     rollouts_.open(config_.rollouts, std::ios::app);
-    require(rollouts_.good(), where_, ".rollouts: ", config_.rollouts, " cannot be written");
+    require(rollouts_.good(), where(), ".rollouts: ", config_.rollouts, " cannot be written");
   }
   const std::vector<Sequence> prompts = batch_sequences(*language_model(), batch);
   const auto first = static_cast<uint64_t>(batch.indices.front() * config_.answers);
@@ -218,11 +191,6 @@ Loss GrpoRecipe::loss(const Batch& batch, const StepContext& context) {
   if (!rollout.old.defined()) rollout.old = now.values.detach();
   loss.value = policy_loss(config_, now, rollout, loss.metrics);
   return loss;
-}
-
-std::map<std::string, modules::FileContent> GrpoRecipe::adapter_files() {
-  if (!config_.model.lora) return {};
-  return modules::peft_adapter_files(*language_model());
 }
 
 }  // namespace cosmos::trainer

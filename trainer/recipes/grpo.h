@@ -20,16 +20,13 @@
 #include <fstream>
 
 #include "modules/vlm/generate.h"
-#include "trainer/core/recipe.h"
+#include "trainer/recipes/language_recipe.h"
 #include "trainer/recipes/reference_model.h"
 #include "trainer/recipes/rewards.h"
 
 namespace cosmos::trainer {
 
-struct GrpoConfig {
-  LanguageModelSettings model;
-  ConversationDataConfig data;
-  std::optional<ConversationDataConfig> validation_data;
+struct GrpoConfig : LanguageRecipeConfig {
   std::vector<RewardConfig> rewards;
   int64_t answers = 8;
   int64_t max_new_tokens = 512;
@@ -90,22 +87,19 @@ struct Rollout {
 Tensor policy_loss(const GrpoConfig& config, const TokenLogProbs& now, const Rollout& rollout,
                    std::map<std::string, Tensor>& metrics);
 
-class GrpoRecipe : public Recipe {
+class GrpoRecipe : public LanguageRecipe {
  public:
   /// Reads and checks the settings; opens nothing.
   GrpoRecipe(const Json& config, const std::string& where, EncoderFactory encoder);
 
-  std::shared_ptr<modules::Model> model() override { return language_model(); }
-  std::shared_ptr<modules::Model> model_for_plan() override;
   std::shared_ptr<Dataset> train_data() override;
-  std::shared_ptr<Dataset> validation_data() override;
   Loss loss(const Batch& batch, const StepContext& context) override;
-  std::map<std::string, modules::FileContent> adapter_files() override;
   Json resolved_config() const override;
 
+ protected:
+  const LanguageRecipeConfig& shared_config() const override { return config_; }
+
  private:
-  std::shared_ptr<modules::LanguageModel> language_model();
-  std::shared_ptr<Dataset> open(const ConversationDataConfig& data, const std::string& name);
   std::vector<modules::Answer> write_answers(const std::vector<modules::Sequence>& prompts,
                                              int64_t answers, bool greedy, uint64_t seed,
                                              uint64_t first);
@@ -115,13 +109,8 @@ class GrpoRecipe : public Recipe {
   Loss validation_loss(const Batch& batch, const StepContext& context);
 
   GrpoConfig config_;
-  std::string where_;
-  EncoderFactory make_encoder_;
-  std::shared_ptr<modules::LanguageModel> model_;
   std::unique_ptr<ReferenceModel> reference_;
-  std::shared_ptr<const modules::ConversationEncoder> encoder_;
   std::vector<std::unique_ptr<Reward>> rewards_;
-  std::shared_ptr<Dataset> train_, validation_;
   std::vector<Rollout> kept_;  ///< of the step's micro-batches, while updates > 1
   int64_t kept_step_ = -1;     ///< that began with them
   int64_t step_ = -1;          ///< of the latest loss

@@ -3,9 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "modules/lora/files.h"
-#include "modules/lora/lora.h"
-
 namespace cosmos::trainer {
 namespace {
 
@@ -27,7 +24,7 @@ Tensor count_correct(const Tensor& hidden, modules::Linear head, const Tensor& t
 }  // namespace
 
 SftRecipe::SftRecipe(const Json& config, const std::string& where, EncoderFactory encoder)
-    : where_(where), make_encoder_(std::move(encoder)) {
+    : LanguageRecipe(where, std::move(encoder), read_training_line) {
   modules::read_fields(config, config_, where, modules::UnknownKeys::kRefuse);
   config_.check(where);
 }
@@ -38,41 +35,13 @@ Json SftRecipe::resolved_config() const {
   return json;
 }
 
-std::shared_ptr<modules::LanguageModel> SftRecipe::language_model() {
-  if (!model_) model_ = config_.model.load(where_);
-  return model_;
-}
-
-std::shared_ptr<modules::Model> SftRecipe::model_for_plan() {
-  return model_ ? model_ : config_.model.shape(where_);
-}
-
-std::shared_ptr<Dataset> SftRecipe::open(const ConversationDataConfig& data,
-                                         const std::string& name) {
-  if (!encoder_) encoder_ = make_encoder_(config_.model, *language_model());
-  return std::make_shared<ConversationDataset>(data, encoder_, where_ + "." + name);
-}
-
-std::shared_ptr<Dataset> SftRecipe::train_data() {
-  if (!train_) train_ = open(config_.data, "data");
-  return train_;
-}
-
-std::shared_ptr<Dataset> SftRecipe::validation_data() {
-  if (!validation_ && config_.validation_data)
-    validation_ = open(*config_.validation_data, "validation_data");
-  return validation_;
-}
-
 std::optional<double> SftRecipe::loss_weight(const Batch& batch) const {
   return static_cast<double>(learned_tokens(batch));
 }
 
 Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
   modules::LanguageModel& model = *language_model();
-  if (config_.model.lora && config_.model.lora->dropout > 0)
-    set_dropout_samples(model, context.seed,
-                        context.training ? batch.indices : std::vector<int64_t>{});
+  set_dropout(batch, context);
   const PackedConversations packed = unpack_batch(model, batch);
   const Tensor hidden = model.forward(pack_sequences(model, packed.sequences))[0];
   // Only learned tokens meet the head.
@@ -95,11 +64,6 @@ Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
   loss.metrics["tokens"] = torch::tensor(static_cast<double>(packed.targets.numel()));
   loss.metrics["learned_tokens"] = torch::tensor(static_cast<double>(target.numel()));
   return loss;
-}
-
-std::map<std::string, modules::FileContent> SftRecipe::adapter_files() {
-  if (!config_.model.lora) return {};
-  return modules::peft_adapter_files(*language_model());
 }
 
 }  // namespace cosmos::trainer

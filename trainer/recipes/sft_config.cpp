@@ -121,10 +121,14 @@ std::shared_ptr<LanguageModel> LanguageModelSettings::shape(const std::string& w
   return language;
 }
 
-void SftConfig::check(const std::string& where) const {
+void LanguageRecipeConfig::check(const std::string& where) const {
   model.check(where);
   data.check(where + ".data");
   if (validation_data) validation_data->check(where + ".validation_data");
+}
+
+void SftConfig::check(const std::string& where) const {
+  LanguageRecipeConfig::check(where);
   require(label_smoothing >= 0 && label_smoothing < 1, where,
           ".label_smoothing: expected 0 <= label_smoothing < 1, got ", label_smoothing);
   require(z_loss >= 0, where, ".z_loss: expected 0 or more, got ", z_loss);

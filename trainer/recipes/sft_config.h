@@ -50,10 +50,16 @@ EncoderFactory chat_encoder_factory(const std::string& where);
 /// vision, merger or language_model, for a parameter's name.
 std::string model_part(const std::string& parameter);
 
-struct SftConfig {
+/// What every recipe on a language model is told.
+struct LanguageRecipeConfig {
   LanguageModelSettings model;
   ConversationDataConfig data;
   std::optional<ConversationDataConfig> validation_data;
+
+  void check(const std::string& where) const;
+};
+
+struct SftConfig : LanguageRecipeConfig {
   double label_smoothing = 0;
   double z_loss = 0;
   bool token_accuracy = false;

@@ -1,0 +1,51 @@
+#include "trainer/recipes/language_recipe.h"
+
+#include <utility>
+
+#include "modules/lora/files.h"
+#include "modules/lora/lora.h"
+
+namespace cosmos::trainer {
+
+LanguageRecipe::LanguageRecipe(std::string where, EncoderFactory encoder, LineReader reader)
+    : where_(std::move(where)), make_encoder_(std::move(encoder)), reader_(std::move(reader)) {}
+
+std::shared_ptr<modules::LanguageModel> LanguageRecipe::language_model() {
+  if (!model_) model_ = shared_config().model.load(where_);
+  return model_;
+}
+
+std::shared_ptr<modules::Model> LanguageRecipe::model_for_plan() {
+  return model_ ? model_ : shared_config().model.shape(where_);
+}
+
+std::shared_ptr<Dataset> LanguageRecipe::open(const ConversationDataConfig& data,
+                                              const std::string& name) {
+  if (!encoder_) encoder_ = make_encoder_(shared_config().model, *language_model());
+  return std::make_shared<ConversationDataset>(data, encoder_, where_ + "." + name, reader_);
+}
+
+std::shared_ptr<Dataset> LanguageRecipe::train_data() {
+  if (!train_) train_ = open(shared_config().data, "data");
+  return train_;
+}
+
+std::shared_ptr<Dataset> LanguageRecipe::validation_data() {
+  const auto& data = shared_config().validation_data;
+  if (!validation_ && data) validation_ = open(*data, "validation_data");
+  return validation_;
+}
+
+std::map<std::string, modules::FileContent> LanguageRecipe::adapter_files() {
+  if (!shared_config().model.lora) return {};
+  return modules::peft_adapter_files(*language_model());
+}
+
+void LanguageRecipe::set_dropout(const Batch& batch, const StepContext& context) {
+  const auto& lora = shared_config().model.lora;
+  if (!lora || lora->dropout <= 0) return;
+  set_dropout_samples(*language_model(), context.seed,
+                      context.training ? batch.indices : std::vector<int64_t>{});
+}
+
+}  // namespace cosmos::trainer
