@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "modules/hub/atomic_file.h"
 #include "modules/hub/export_folder.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/model_weights.h"
@@ -87,11 +88,6 @@ int64_t parse_bytes(const std::string& text) {
         number * factor < 9e18)
       return static_cast<int64_t>(number * factor);
   fail("--max-shard-size: expected a size such as 5GB or 500MB, got ", text);
-}
-
-bool is_file(const fs::path& path) {
-  std::error_code error;
-  return fs::is_regular_file(path, error);
 }
 
 bool is_folder(const fs::path& path) {

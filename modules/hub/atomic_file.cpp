@@ -87,6 +87,11 @@ void write_file(const std::filesystem::path& path, std::string_view text) {
   file.commit();
 }
 
+bool is_file(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path, error);
+}
+
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
   // O_NONBLOCK: opening a pipe must not hang; regular files ignore it.
   const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);

@@ -43,6 +43,9 @@ class AtomicFile {
 /// The whole of `text` under `path`, or nothing.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
+/// Whether `path` is a regular file; false where it cannot be looked at.
+bool is_file(const std::filesystem::path& path);
+
 /// The whole file. Throws Error when it is missing, not a regular file, or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 

@@ -20,8 +20,7 @@ std::string text_or_empty(const Json& value) {
 }  // namespace
 
 bool is_pipeline_folder(const std::filesystem::path& dir) {
-  std::error_code error;
-  return std::filesystem::is_regular_file(dir / kFile, error);
+  return is_file(dir / kFile);
 }
 
 PipelineIndex read_pipeline_index(const std::filesystem::path& dir) {

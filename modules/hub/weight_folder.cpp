@@ -14,11 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_file(const fs::path& path) {
-  std::error_code error;
-  return fs::is_regular_file(path, error);
-}
-
 [[noreturn]] void fail_no_weights(const fs::path& dir) {
   std::error_code error;
   require(fs::is_directory(dir, error), dir.string(), ": no such folder");

@@ -93,8 +93,7 @@ WeightSource read_weight_folder(const fs::path& dir) {
 }
 
 WeightSource open_folder(const fs::path& dir) {
-  std::error_code error;
-  if (fs::is_regular_file(dir / ".metadata", error)) return read_dcp_folder(dir);
+  if (is_file(dir / ".metadata")) return read_dcp_folder(dir);
   const auto files = sharded_files(dir);
   if (!files.empty()) return read_sharded_safetensors(dir, files);
   return read_weight_folder(dir);

@@ -147,11 +147,6 @@ AdapterFile read_lora_file(const fs::path& path) {
   return file;
 }
 
-bool is_file(const fs::path& path) {
-  std::error_code error;
-  return fs::is_regular_file(path, error);
-}
-
 void check_against(const AdapterFile& file,
                    const std::map<std::string, std::shared_ptr<LinearImpl>>& linears,
                    const Model& model) {

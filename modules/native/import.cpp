@@ -245,8 +245,7 @@ void refuse(const Work& work) {
 }  // namespace
 
 WeightSource open_native(const fs::path& path) {
-  std::error_code error;
-  const auto has = [&](const char* name) { return fs::is_regular_file(path / name, error); };
+  const auto has = [&](const char* name) { return is_file(path / name); };
   std::vector<std::string> files;
   if (has("autoencoder.jit")) {
     files = {"autoencoder.jit"};

@@ -1,6 +1,7 @@
 #include "modules/native/pipeline.h"
 
 #include "modules/dit/config.h"
+#include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
 
 namespace cosmos::modules {
@@ -54,10 +55,7 @@ PipelineKind pipeline_of(const NativeImport& import) {
 }
 
 std::string transformers_class(const std::filesystem::path& dir) {
-  std::error_code error;
-  const auto has = [&](const char* name) {
-    return std::filesystem::is_regular_file(dir / name, error);
-  };
+  const auto has = [&](const char* name) { return is_file(dir / name); };
   if (has("config.json")) {
     const Json config = read_json(dir / "config.json");
     if (config.contains("architectures") && config["architectures"].is_array() &&

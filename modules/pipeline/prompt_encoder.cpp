@@ -1,5 +1,6 @@
 #include "modules/pipeline/prompt_encoder.h"
 
+#include "modules/hub/atomic_file.h"
 #include "modules/hub/registry.h"
 #include "modules/vlm/chat_template.h"
 #include "modules/vlm/reason_embeddings.h"
@@ -24,8 +25,7 @@ int64_t count_cut(const TextTokenizer& tokenizer, const std::vector<std::string>
 }  // namespace
 
 bool PromptEncoder::is_in(const fs::path& pipeline) {
-  std::error_code error;
-  return fs::is_regular_file(pipeline / "text_encoder" / "config.json", error);
+  return is_file(pipeline / "text_encoder" / "config.json");
 }
 
 std::unique_ptr<PromptEncoder> PromptEncoder::load(const fs::path& pipeline, torch::Dtype dtype) {

@@ -17,11 +17,6 @@ constexpr uint64_t kMaxBytes = 256ull << 20;
 constexpr int kT5Unknown = 2;         // transformers' T5Tokenizer asks for it there
 constexpr int64_t kT5ExtraIds = 100;  // <extra_id_99> ... <extra_id_0> behind the pieces
 
-bool is_file(const fs::path& path) {
-  std::error_code error;
-  return fs::is_regular_file(path, error);
-}
-
 Json read_if_there(const fs::path& path) {
   return is_file(path) ? read_json(path) : Json::object();
 }

@@ -4,17 +4,13 @@
 #include <cmath>
 
 #include "modules/core/tensor.h"
+#include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
 
 namespace cosmos::modules {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool is_file(const fs::path& path) {
-  std::error_code error;
-  return fs::is_regular_file(path, error);
-}
 
 Json read_if_there(const fs::path& path) {
   return is_file(path) ? read_json(path) : Json::object();
