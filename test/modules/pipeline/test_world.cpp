@@ -6,6 +6,7 @@
 #include "modules/hub/registry.h"
 #include "modules/pipeline/world.h"
 #include "modules/registry.h"
+#include "test/support/tiny_transfer.h"
 
 namespace cosmos::modules {
 namespace {
@@ -21,18 +22,7 @@ const Json kDit = {{"_class_name", "CosmosTransformer3DModel"},
                    {"adaln_lora_dim", 4},
                    {"max_size", {8, 16, 16}},
                    {"extra_pos_embed_type", nullptr}};
-const Json kVae = {{"_class_name", "AutoencoderKLCosmos"},
-                   {"latent_channels", 4},
-                   {"encoder_block_out_channels", {8, 8, 8}},
-                   {"decode_block_out_channels", {8, 8, 8}},
-                   {"num_layers", 1},
-                   {"patch_size", 4},
-                   {"resolution", 32},
-                   {"attention_resolutions", Json::array()},
-                   {"spatial_compression_ratio", 8},
-                   {"temporal_compression_ratio", 4},
-                   {"latents_mean", nullptr},
-                   {"latents_std", nullptr}};
+const Json kVae = test::tiny_vae_config();
 
 WorldPipeline tiny_pipeline() {
   register_builtin_models();
