@@ -32,7 +32,8 @@ Commands
   export   a checkpoint, component or pipeline folder -> a folder as save_pretrained writes it;
            weights are checked strictly against their class on the way
   cast     the same with another --dtype
-  merge    the same with --adapter folded into the base (computed in float32, cast last)
+  merge    the same with --adapter folded into the base (computed in float32, cast last), or with
+           the trained part of a checkpoint whose run froze the rest
   embed    captions -> text embeddings (cosmos-convert embed --help)
   adapter  an adapter as PEFT folder or diffusers LoRA file (--format peft|diffusers)
   import   NVIDIA's own checkpoint -> a diffusers folder; recognised by its keys, no code in it is
@@ -46,6 +47,9 @@ Commands
 components of classes unknown here are copied as they are), or a checkpoint of a run
 (step-00000100; --ema takes its averages). --adapter takes a PEFT folder, a folder with
 pytorch_lora_weights.safetensors, that file, or a checkpoint with an adapter.
+
+--fp8 keeps the products of a language model's layers as compressed-tensors' FP8_DYNAMIC does (vLLM and
+transformers load it): float8 weights with a scale a row; head and vision tower stay in --dtype.
 
 import takes no more memory than one tensor. --pipeline writes model_index.json and the scheduler
 too, with what --vae (native file or folder), --text-encoder and --tokenizer name; Transfer2.5 is
@@ -68,7 +72,7 @@ struct Arguments {
   std::string command, model, adapter, output, format, name, base_model, data;
   std::optional<torch::Dtype> dtype = std::nullopt;
   int64_t max_shard_bytes = 0;
-  bool ema = false, overwrite = false;
+  bool ema = false, overwrite = false, fp8 = false;
   tools::NativeArguments native = {};
 };
 
@@ -104,10 +108,10 @@ fs::path model_folder(const fs::path& dir, bool ema) {
   }
   if (is_file(dir / "config.json") || is_pipeline_folder(dir)) return dir;
   if (is_file(dir / "model" / "config.json")) return dir / "model";
-  require(
-      !is_file(dir / "trainable.safetensors"), dir.string(),
-      ": this checkpoint holds an adapter only; use: cosmos-convert merge --model BASE --adapter ",
-      dir.string());
+  require(!is_file(dir / "trainable.safetensors"), dir.string(),
+          ": this checkpoint holds what was trained, not the base; use: cosmos-convert merge "
+          "--model BASE --adapter ",
+          dir.string());
   fail(dir.string(), ": expected config.json, model_index.json or a run's checkpoint");
 }
 
@@ -151,23 +155,51 @@ void copy_files(const fs::path& from, const fs::path& to, bool weights) {
   }
 }
 
+/// A checkpoint of a run that trained a part of the weights themselves, the rest frozen.
+bool holds_trained_part(const fs::path& dir) {
+  return is_file(dir / "trainable.safetensors") && !is_folder(dir / "adapter");
+}
+
+/// Puts the trained part of a checkpoint in place of the base's weights.
+void load_trained_part(Model& model, const fs::path& checkpoint, bool ema) {
+  const fs::path file = checkpoint / (ema ? "ema.safetensors" : "trainable.safetensors");
+  require(is_file(file), file.string(), ": no such file", ema ? " (the run kept no averages)" : "");
+  const torch::NoGradGuard no_grad;
+  auto parameters = model.named_parameters();
+  for (const auto& [name, tensor] : load_safetensors(file)) {
+    Tensor* place = parameters.find(name);
+    require(place != nullptr, file.string(), ": the model has no weight ", name,
+            " (was the run on another base?)");
+    require(place->sizes() == tensor.sizes(), name, ": the checkpoint has ", tensor.sizes(),
+            ", the model wants ", place->sizes());
+    place->copy_(tensor);
+  }
+}
+
 /// Loads, merges when there is an adapter, and writes one component. Returns a line for the user.
 std::string convert_component(const fs::path& from, const fs::path& to, const Arguments& arguments,
                               bool merge) {
   const torch::Dtype stored = dtype_of(WeightFolder(from));
   auto model = load_model(from, {.dtype = merge ? torch::kFloat32 : stored});
   if (merge) {
-    load_adapter(*model, adapter_path(arguments.adapter));
-    require_effect(*model);
-    merge_lora(*model);
+    if (holds_trained_part(arguments.adapter)) {
+      load_trained_part(*model, arguments.adapter, arguments.ema);
+    } else {
+      load_adapter(*model, adapter_path(arguments.adapter));
+      require_effect(*model);
+      merge_lora(*model);
+    }
   }
   copy_files(from, to, /*weights=*/false);
   const torch::Dtype dtype = arguments.dtype.value_or(stored);
-  save_model(to, *model, {.dtype = dtype, .max_shard_bytes = arguments.max_shard_bytes});
+  require(!arguments.fp8 || model->config_json().contains("architectures"), from.string(),
+          ": --fp8 goes with language models, got ", model->class_name());
+  save_model(to, *model,
+             {.dtype = dtype, .max_shard_bytes = arguments.max_shard_bytes, .fp8 = arguments.fp8});
   int64_t parameters = 0;
   for (const auto& entry : base_tensors(*model)) parameters += entry.tensor.numel();
   return model->class_name() + ", " + std::to_string(parameters) + " parameters, " +
-         dtype_name(dtype) + (merge ? ", adapter merged" : "");
+         dtype_name(dtype) + (arguments.fp8 ? " and FP8" : "") + (merge ? ", merged" : "");
 }
 
 /// The command as the card shows it: names in place of paths.
@@ -179,6 +211,7 @@ std::string public_command(const Arguments& arguments) {
     text += " --format " + arguments.format;
   if (arguments.dtype) text += " --dtype " + dtype_name(*arguments.dtype);
   if (arguments.ema) text += " --ema";
+  if (arguments.fp8) text += " --fp8";
   return text;
 }
 
@@ -220,7 +253,9 @@ void convert_pipeline(const fs::path& from, const fs::path& to, const Arguments&
 }
 
 void convert(const Arguments& arguments) {
-  const fs::path from = model_folder(arguments.model, arguments.ema);
+  // Of a trained part the averages lie beside it, not beside the base.
+  const bool base_ema = arguments.ema && !holds_trained_part(arguments.adapter);
+  const fs::path from = model_folder(arguments.model, base_ema);
   ExportFolder out(arguments.output, arguments.overwrite);
   if (is_pipeline_folder(from)) {
     convert_pipeline(from, out.path(), arguments);
@@ -244,6 +279,8 @@ void convert_adapter(const Arguments& arguments) {
   } else {
     save_diffusers_lora(out.path(), *model, options);
   }
+  for (const auto& [name, text] : text_files(base))
+    if (name != "generation_config.json") write_file(out.path() / name, text);
   write_card(base, out.path(), arguments, arguments.format == "peft" ? "peft" : "diffusers");
   out.commit();
   std::cout << "wrote " << arguments.output << ": " << lora_layers(*model).size()
@@ -266,6 +303,7 @@ cxxopts::Options make_options() {
   add("dtype", "float32, bfloat16 or float16; none: as stored", text(""), "TYPE");
   add("max-shard-size", "largest weight file", text("10GB"), "SIZE");
   add("format", "of an adapter: peft or diffusers", text("peft"), "NAME");
+  add("fp8", "export, cast, merge: a language model's products in FP8, a scale a row");
   add("ema", "take the checkpoint's averaged weights");
   add("name", "title of the model card", text("Cosmos model"), "TEXT");
   add("base-model", "name of the base model, for the card", text(""), "NAME");
@@ -335,7 +373,8 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
                       .data = text("data"),
                       .max_shard_bytes = parse_bytes(text("max-shard-size")),
                       .ema = parsed.count("ema") > 0,
-                      .overwrite = parsed.count("overwrite") > 0};
+                      .overwrite = parsed.count("overwrite") > 0,
+                      .fp8 = parsed.count("fp8") > 0};
   const std::string& command = arguments.command;
   require(is_native(command) || command == "export" || command == "cast" || command == "merge" ||
               command == "adapter",
@@ -349,6 +388,8 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   const bool takes_adapter = command == "merge" || command == "adapter";
   require(takes_adapter == !arguments.adapter.empty(), command,
           takes_adapter ? " needs --adapter" : " takes no --adapter (did you mean merge?)");
+  require(!arguments.fp8 || command == "export" || command == "cast" || command == "merge",
+          "--fp8 goes with export, cast and merge");
   require(!takes_adapter || !arguments.base_model.empty(), command,
           " needs --base-model NAME: the model card names the base");
   require(arguments.format == "peft" || arguments.format == "diffusers",

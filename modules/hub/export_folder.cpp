@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <regex>
+#include <set>
 #include <sstream>
 #include <unistd.h>
 
@@ -90,6 +91,27 @@ std::vector<std::string> carry_licences(const fs::path& base, const fs::path& ta
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+std::map<std::string, std::string> text_files(const fs::path& dir) {
+  static const std::set<std::string> kNames = {"added_tokens.json",
+                                               "chat_template.jinja",
+                                               "chat_template.json",
+                                               "generation_config.json",
+                                               "merges.txt",
+                                               "preprocessor_config.json",
+                                               "processor_config.json",
+                                               "spiece.model",
+                                               "special_tokens_map.json",
+                                               "tokenizer.json",
+                                               "tokenizer.model",
+                                               "tokenizer_config.json",
+                                               "video_preprocessor_config.json",
+                                               "vocab.json"};
+  std::map<std::string, std::string> files;
+  for (const std::string& name : kNames)
+    if (is_file(dir / name)) files[name] = read_file(dir / name, 256u << 20);
+  return files;
 }
 
 std::vector<std::string> licence_terms(const fs::path& base) {

@@ -4,6 +4,7 @@
 // to say what it is without naming the machine it was made on.
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,10 @@ class ExportFolder {
 /// folder above it (a component's pipeline). Returns their names, empty when there are none.
 std::vector<std::string> carry_licences(const std::filesystem::path& base,
                                         const std::filesystem::path& target);
+
+/// The files of `dir` that make text and pictures into a language model's inputs, and its answers
+/// into text: tokenizer, processor, chat template, generation settings. By file name.
+std::map<std::string, std::string> text_files(const std::filesystem::path& dir);
 
 struct ModelCard {
   std::string title;

@@ -6,6 +6,7 @@
 
 #include "modules/core/linear.h"
 #include "modules/hub/atomic_file.h"
+#include "modules/hub/fp8_weights.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/weight_folder.h"
 
@@ -163,9 +164,16 @@ std::string weights_base_name(const Model& model) {
 }
 
 void save_model(const std::filesystem::path& dir, const Model& model, const SaveOptions& options) {
-  save_weights(dir, weights_base_name(model), model.to_file(file_tensors(model, options.dtype)),
+  TensorMap tensors = file_tensors(model, options.dtype);
+  Json config = saved_config(model, options.dtype);
+  if (options.fp8) {
+    Fp8Weights rounded = fp8_weights(model, std::move(tensors));
+    tensors = std::move(rounded.tensors);
+    config["quantization_config"] = std::move(rounded.config);
+  }
+  save_weights(dir, weights_base_name(model), model.to_file(std::move(tensors)),
                options.max_shard_bytes);
-  write_json(dir / "config.json", saved_config(model, options.dtype));
+  write_json(dir / "config.json", config);
 }
 
 }  // namespace cosmos::modules

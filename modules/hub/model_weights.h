@@ -46,6 +46,7 @@ struct SaveOptions {
   std::optional<torch::Dtype> dtype =
       std::nullopt;                          ///< of floating weights in the file; none: as they are
   int64_t max_shard_bytes = 10'000'000'000;  ///< as save_pretrained's default, 10GB
+  bool fp8 = false;  ///< products of a language model as modules/hub/fp8_weights.h keeps them
 };
 
 /// The base weights by file key, as save_model writes them.

@@ -130,6 +130,7 @@ std::optional<int64_t> TextTokenizer::special(const std::string& name) const {
 }
 
 std::string TextTokenizer::token_bytes(int64_t id, bool first) const {
+  if (id >= size() || (id >= 0 && tokens_[id].empty())) return "";
   const std::string& spelled = token(id);
   if (parts_.decoder == TokenizerParts::Decoder::kByteLevel) return text::from_byte_level(spelled);
   std::string bytes;

@@ -60,7 +60,8 @@ class TextTokenizer {
   /// Special tokens written in the text become their ids. `special_tokens`: put the prefix and the
   /// suffix around it. Throws Error when the text is not UTF-8.
   std::vector<int64_t> encode(const std::string& text, bool special_tokens = true) const;
-  /// Throws Error on an id that is not a token. Broken UTF-8 becomes U+FFFD.
+  /// Broken UTF-8 becomes U+FFFD. Ids without a token stand for nothing, as in transformers: a
+  /// model's vocabulary is often larger, and it may write them. Throws Error on a negative id.
   std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const;
   /// Padding is pad_token. Throws Error when it is needed and there is none.
   TokenBatch encode_batch(const std::vector<std::string>& texts,
@@ -78,6 +79,7 @@ class TextTokenizer {
   std::optional<int64_t> special(const std::string& name) const;
 
   /// Bytes of a token within a text; of the first token without the space that Metaspace prepends.
+  /// None for an id without a token.
   std::string token_bytes(int64_t id, bool first) const;
 
  private:

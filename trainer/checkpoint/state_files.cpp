@@ -58,6 +58,8 @@ class Builder {
         files_[dir + "/" + file.name].tensors[key] = std::move(pieces.at(key));
     if (files.size() > 1)
       add_json(dir + "/" + base + ".safetensors.index.json", modules::weight_index(files));
+    for (auto& [name, text] : state_.recipe.model_files())
+      files_[dir + "/" + name].text = std::move(text);
     add_json(dir + "/config.json", modules::saved_config(state_.model));
   }
 

@@ -81,6 +81,10 @@ class Recipe {
   /// and the checkpoint takes them from the shards. Called at every checkpoint.
   virtual std::map<std::string, modules::FileContent> adapter_files() { return {}; }
 
+  /// When the whole model is trained: small files that belong beside its weights in a Hugging Face
+  /// folder (tokenizer, processor, chat template), by file name. Called at every checkpoint.
+  virtual std::map<std::string, std::string> model_files() { return {}; }
+
   /// Called before every checkpoint, with the weights that an export will hold (the averages when
   /// there are any): the place to bring the model's config up to date, e.g. the statistics of a
   /// tokenizer's latents.

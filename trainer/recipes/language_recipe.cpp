@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "modules/hub/export_folder.h"
 #include "modules/lora/files.h"
 #include "modules/lora/lora.h"
 
@@ -11,7 +12,12 @@ LanguageRecipe::LanguageRecipe(std::string where, EncoderFactory encoder, LineRe
     : where_(std::move(where)), make_encoder_(std::move(encoder)), reader_(std::move(reader)) {}
 
 std::shared_ptr<modules::LanguageModel> LanguageRecipe::language_model() {
-  if (!model_) model_ = shared_config().model.load(where_);
+  if (!model_) {
+    const LanguageModelSettings& settings = shared_config().model;
+    model_ = settings.load(where_);
+    if (!settings.lora && !settings.text_folder().empty())
+      model_files_ = modules::text_files(settings.text_folder());
+  }
   return model_;
 }
 

@@ -19,6 +19,7 @@ class LanguageRecipe : public Recipe {
   std::shared_ptr<Dataset> train_data() override;
   std::shared_ptr<Dataset> validation_data() override;
   std::map<std::string, modules::FileContent> adapter_files() override;
+  std::map<std::string, std::string> model_files() override { return model_files_; }
 
  protected:
   /// `reader` reads a line of the data. Opens nothing.
@@ -41,6 +42,7 @@ class LanguageRecipe : public Recipe {
   std::shared_ptr<modules::LanguageModel> model_;
   std::shared_ptr<const modules::ConversationEncoder> encoder_;
   std::shared_ptr<Dataset> train_, validation_;
+  std::map<std::string, std::string> model_files_;  ///< read with the model: its folder may go
 };
 
 }  // namespace cosmos::trainer

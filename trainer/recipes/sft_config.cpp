@@ -88,12 +88,14 @@ bool LanguageModelSettings::frozen(const std::string& part) const {
   return std::find(freeze.begin(), freeze.end(), part) != freeze.end();
 }
 
-// The head is no target of "all-linear", as in PEFT: its loss is computed without logits.
+// Neither the head nor the experts' routers are targets of "all-linear", as in PEFT: the head's loss
+// is computed without logits, and transformers' routers are no layers that PEFT could adapt.
 modules::LoraConfig LanguageModelSettings::adapters() const {
   modules::LoraConfig config = *lora;
   if (!config.exclude_modules.is_null() && !config.exclude_modules.is_array()) return config;
   Json exclude = config.exclude_modules.is_null() ? Json::array() : config.exclude_modules;
-  if (config.target_modules == "all-linear") exclude.push_back("lm_head");
+  if (config.target_modules == "all-linear")
+    for (const char* name : {"lm_head", "*.mlp.gate"}) exclude.push_back(name);
   const std::pair<const char*, std::vector<const char*>> parts[] = {
       {"vision", {"model.visual.blocks.*"}},
       {"merger", {"model.visual.merger.*", "model.visual.deepstack_merger_list.*"}},

@@ -85,6 +85,10 @@ TEST_CASE("a stream gives whole characters only", "[text]") {
   const Ids thumb = tokenizer->encode("👍");
   stream.push(thumb[0]);
   CHECK(stream.finish() == "\xEF\xBF\xBD");
+  // A model's vocabulary is larger than its tokenizer's.
+  CHECK(tokenizer->decode({thumb[0], tokenizer->size() + 3, thumb[1]}) ==
+        tokenizer->decode({thumb[0], thumb[1]}));
+  CHECK_THROWS_AS(tokenizer->decode({-1}), Error);
 }
 
 TEST_CASE("batches are padded and cut, and keep their last token", "[text]") {
