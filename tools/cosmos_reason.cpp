@@ -1,17 +1,21 @@
-// cosmos-reason: asks a vision-language model about images and videos, describes them, and says how
-// likely given answers are.
+// cosmos-reason: asks a vision-language model about images and videos, describes them, says how
+// likely given answers are, and counts right answers to multiple-choice questions.
 
+#include <algorithm>
 #include <cxxopts.hpp>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 
+#include "modules/hub/json_file.h"
 #include "modules/hub/registry.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
 #include "modules/vlm/generate.h"
 #include "tools/program.h"
 #include "trainer/data/chat_encoder.h"
+#include "trainer/recipes/choice.h"
+#include "trainer/recipes/packed_conversations.h"
 
 namespace {
 
@@ -25,6 +29,7 @@ constexpr const char* kHelp = R"(
             talks: one question a line on stdin
   caption   describes every --image and --video, or every line of --input
   score     log-probability of the last answer of every line of --input
+  eval      answers the multiple-choice questions of --input, --samples times each, and counts
 
 Lines of --input are conversations (OpenAI messages, or LLaVA's `conversations`), for caption also
 {"image": F} or {"video": F}; media's paths start from the file's folder. Lines of --output are those
@@ -32,12 +37,19 @@ of --input with `answer` and `finish_reason` ("stop" or "length"), or `log_prob`
 answer), `tokens` and `log_prob_per_token`. A line that cannot be used gets `error`, and the exit
 code is 3. Without --output lines go to stdout.
 
+Lines for eval hold `question`, `options` (a list), `answer` (a letter) and `image`, `images`,
+`video`, `videos`; or a conversation that ends with the question, and `answer`; `category` is
+counted apart. Lines of --output get `answers`, `letters` and `correct` (how many were right). The
+last line on stdout, also written to --summary: questions, accuracy, pass@1, pass@2, pass@4, ...
+
 Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage, 3 some lines have an error.)";
 
 constexpr const char* kCaption = "Describe this in detail.";
+constexpr const char* kInstruction = "Answer with the letter of the right option.";
 
 struct Arguments {
   std::string command, model, adapter, prompt, system, input, output, dtype, caption;
+  std::string instruction, summary;
   std::vector<std::string> images, videos;
   int64_t batch = 8;
   Json processor = Json::object();
@@ -68,6 +80,7 @@ struct Line {
   Json json;
   Conversation conversation;
   std::string error;
+  trainer::ChoiceQuestion choice = {};  ///< of eval; its conversation is the line's
 };
 
 /// Media's paths made whole, from `base` on.
@@ -143,7 +156,12 @@ std::vector<Line> read_lines(const Arguments& arguments) {
     Line line{.json = Json::parse(text, nullptr, /*allow_exceptions=*/false)};
     try {
       require(!line.json.is_discarded(), where, ": is not JSON");
-      line.conversation = read_line(line.json, arguments, where);
+      if (arguments.command == "eval") {
+        line.choice = trainer::read_choice_question(line.json, where, arguments.instruction);
+        line.conversation = line.choice.conversation;
+      } else {
+        line.conversation = read_line(line.json, arguments, where);
+      }
       check_end(line.conversation, arguments.command, where);
       resolve(line.conversation, fs::path(arguments.input).parent_path());
     } catch (const Error& error) {
@@ -173,29 +191,43 @@ std::vector<Line*> encode_lines(std::vector<Line*> lines, std::vector<Sequence>&
   return good;
 }
 
-void answer_lines(const Session& session, const Arguments& arguments, std::vector<Line*> lines,
-                  uint64_t first) {
+/// options.answers answers to each line of `lines`, of which those that cannot be asked leave it.
+std::vector<Answer> write_answers(const Session& session, const GenerateOptions& options,
+                                  std::vector<Line*>& lines) {
   std::vector<Sequence> prompts;
   lines = encode_lines(std::move(lines), prompts,
                        [&](const Conversation& c) { return session.encoder->prompt(c); });
-  if (prompts.empty()) return;
-  GenerateOptions options = arguments.generate;
-  options.first_index = first;
-  const std::vector<Answer> answers = generate(*session.model, prompts, options);
+  return prompts.empty() ? std::vector<Answer>{} : generate(*session.model, prompts, options);
+}
+
+void answer_lines(const Session& session, const GenerateOptions& options,
+                  std::vector<Line*> lines) {
+  const std::vector<Answer> answers = write_answers(session, options, lines);
   for (std::size_t i = 0; i < lines.size(); ++i) {
     lines[i]->json["answer"] = session.encoder->decode(answers[i].tokens);
     lines[i]->json["finish_reason"] = answers[i].stopped ? "stop" : "length";
   }
 }
 
-/// Where the last run of learned tokens begins: the last answer.
-int64_t last_answer(const Tensor& labels) {
-  const auto* label = labels.data_ptr<int64_t>();
-  int64_t end = labels.numel();
-  while (end > 0 && label[end - 1] == kIgnoreToken) --end;
-  int64_t begin = end;
-  while (begin > 0 && label[begin - 1] != kIgnoreToken) --begin;
-  return begin;
+void choose_lines(const Session& session, const GenerateOptions& options, std::vector<Line*> lines,
+                  trainer::ChoiceTally& tally) {
+  const std::vector<Answer> answers = write_answers(session, options, lines);
+  const auto samples = static_cast<std::size_t>(options.answers);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const trainer::ChoiceQuestion& question = lines[i]->choice;
+    Json& json = lines[i]->json;
+    std::vector<std::string> texts, letters;
+    for (std::size_t s = 0; s < samples; ++s) {
+      texts.push_back(session.encoder->decode(answers[i * samples + s].tokens));
+      letters.push_back(trainer::chosen_letter(texts.back(), question.options));
+    }
+    json["correct"] = std::count(letters.begin(), letters.end(), question.truth);
+    json["answers"] = texts;
+    json["letters"] = letters;
+    const Json category = json.value("category", Json(""));
+    tally.add(letters, question.truth,
+              category.is_string() ? category.get<std::string>() : category.dump());
+  }
 }
 
 void score_lines(const Session& session, std::vector<Line*> lines) {
@@ -203,7 +235,7 @@ void score_lines(const Session& session, std::vector<Line*> lines) {
   std::vector<int64_t> begins;
   lines = encode_lines(std::move(lines), sequences, [&](const Conversation& conversation) {
     EncodedConversation encoded = session.encoder->encode(conversation);
-    begins.push_back(last_answer(encoded.labels));
+    begins.push_back(trainer::last_answer_begin(encoded.labels));
     // What follows the answer's end (a newline) is no part of it.
     const Tensor learned = encoded.labels.ne(kIgnoreToken).nonzero();
     encoded.sequence.input_ids =
@@ -222,6 +254,13 @@ void score_lines(const Session& session, std::vector<Line*> lines) {
   }
 }
 
+void write_summary(const trainer::ChoiceTally& tally, int64_t errors, const std::string& file) {
+  Json summary = tally.summary();
+  summary["errors"] = errors;
+  std::cout << summary.dump() << '\n';
+  if (!file.empty()) write_json(file, summary);
+}
+
 /// Runs the lines in batches and writes them. Returns how many have an error.
 int64_t run_lines(const Session& session, const Arguments& arguments, std::vector<Line> lines) {
   std::ofstream file;
@@ -231,15 +270,20 @@ int64_t run_lines(const Session& session, const Arguments& arguments, std::vecto
   }
   std::ostream& out = arguments.output.empty() ? std::cout : file;
   int64_t errors = 0;
+  trainer::ChoiceTally tally;
   const auto batch = static_cast<std::size_t>(arguments.batch);
   for (std::size_t begin = 0; begin < lines.size(); begin += batch) {
     std::vector<Line*> part;
     for (std::size_t i = begin; i < std::min(begin + batch, lines.size()); ++i)
       part.push_back(&lines[i]);
+    GenerateOptions options = arguments.generate;
+    options.first_index = begin * static_cast<std::size_t>(options.answers);
     if (arguments.command == "score") {
       score_lines(session, part);
+    } else if (arguments.command == "eval") {
+      choose_lines(session, options, part, tally);
     } else {
-      answer_lines(session, arguments, part, begin);
+      answer_lines(session, options, part);
     }
     for (Line* line : part) {
       if (!line->error.empty()) line->json["error"] = line->error;
@@ -249,6 +293,7 @@ int64_t run_lines(const Session& session, const Arguments& arguments, std::vecto
     out.flush();
   }
   require(out.good(), arguments.output, ": cannot be written");
+  if (arguments.command == "eval") write_summary(tally, errors, arguments.summary);
   return errors;
 }
 
@@ -312,13 +357,13 @@ int execute(Arguments& arguments) {
 
 cxxopts::Options make_options() {
   cxxopts::Options options("cosmos-reason", "Answers about images and videos.");
-  options.custom_help("chat|caption|score --model DIR [options]");
+  options.custom_help("chat|caption|score|eval --model DIR [options]");
   const auto text = [](const char* otherwise) {
     return cxxopts::value<std::string>()->default_value(otherwise);
   };
   const auto list = [] { return cxxopts::value<std::vector<std::string>>(); };
   auto add = options.add_options();
-  add("command", "chat, caption or score", text(""));
+  add("command", "chat, caption, score or eval", text(""));
   add("model", "folder of a Qwen-VL or Qwen language model with its tokenizer", text(""), "DIR");
   add("adapter", "PEFT folder on top of the model", text(""), "DIR");
   add("prompt", "question", text(""), "TEXT");
@@ -328,6 +373,10 @@ cxxopts::Options make_options() {
   add("input", "JSONL of conversations", text(""), "FILE");
   add("output", "JSONL to write", text(""), "FILE");
   add("caption-prompt", "question of caption", text(kCaption), "TEXT");
+  add("instruction", "eval: follows the options", text(kInstruction), "TEXT");
+  add("samples", "eval: answers to each question", cxxopts::value<int64_t>()->default_value("1"),
+      "N");
+  add("summary", "eval: JSON file for what is counted", text(""), "FILE");
   add("max-new-tokens", "longest answer", cxxopts::value<int64_t>()->default_value("512"), "N");
   add("temperature", "0: the likeliest token", cxxopts::value<double>()->default_value("0"), "T");
   add("top-k", "0: all tokens", cxxopts::value<int64_t>()->default_value("0"), "K");
@@ -365,17 +414,24 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
                       .output = text("output"),
                       .dtype = text("dtype"),
                       .caption = text("caption-prompt"),
+                      .instruction = text("instruction"),
+                      .summary = text("summary"),
                       .images = list("image"),
                       .videos = list("video"),
                       .batch = parsed["batch"].as<int64_t>()};
   const std::string& command = arguments.command;
-  require(command == "chat" || command == "caption" || command == "score",
-          "expected chat, caption or score, got ", command.empty() ? "nothing" : command);
+  require(command == "chat" || command == "caption" || command == "score" || command == "eval",
+          "expected chat, caption, score or eval, got ", command.empty() ? "nothing" : command);
   require(!arguments.model.empty(), "--model is missing");
   require(arguments.dtype == "float32" || arguments.dtype == "bfloat16",
           "--dtype: expected float32 or bfloat16, got ", arguments.dtype);
   require(arguments.batch > 0, "--batch: expected a positive number, got ", arguments.batch);
-  require(command != "score" || !arguments.input.empty(), "score needs --input");
+  const bool needs_input = command == "score" || command == "eval";
+  require(!needs_input || !arguments.input.empty(), command, " needs --input");
+  arguments.generate.answers = parsed["samples"].as<int64_t>();
+  require(arguments.generate.answers > 0, "--samples: expected a positive number");
+  require(command == "eval" || (arguments.generate.answers == 1 && arguments.summary.empty()),
+          "--samples and --summary go with eval");
   require(command != "caption" || !arguments.input.empty() || !arguments.images.empty() ||
               !arguments.videos.empty(),
           "caption needs --input, --image or --video");
@@ -392,6 +448,8 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   sampling.check("options");
   arguments.generate.max_new_tokens = parsed["max-new-tokens"].as<int64_t>();
   require(arguments.generate.max_new_tokens > 0, "--max-new-tokens: expected a positive number");
+  require(arguments.generate.answers == 1 || sampling.do_sample,
+          "--samples above 1 needs a --temperature above 0: they would all be the same");
   arguments.generate.seed = parsed["seed"].as<uint64_t>();
   return arguments;
 }

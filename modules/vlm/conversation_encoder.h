@@ -24,6 +24,9 @@ class ConversationEncoder {
   virtual int64_t length(const Conversation& conversation) const = 0;
   /// The conversation so far, with the assistant's turn open.
   virtual Sequence prompt(const Conversation& conversation) const = 0;
+  /// What follows an answer (its stop token) when tools answer its calls: their turn, one result a
+  /// call, and the assistant's next turn open.
+  virtual std::vector<int64_t> tool_turn(const std::vector<std::string>& results) const = 0;
   /// Text of an answer's tokens, without special ones.
   virtual std::string decode(const std::vector<int64_t>& tokens) const = 0;
   /// Tokens that end an answer.

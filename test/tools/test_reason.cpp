@@ -2,9 +2,11 @@
 
 #include <catch2/catch.hpp>
 
+#include "modules/hub/safetensors.h"
 #include "test/support/program.h"
 #include "test/support/temp_folder.h"
 #include "test/tools/tiny_reason.h"
+#include "trainer/data/chat_encoder.h"
 
 using namespace cosmos;
 using namespace cosmos::test;
@@ -73,9 +75,139 @@ TEST_CASE("cosmos-reason describes media and talks", "[cosmos-reason]") {
   CHECK(std::count(talk.text.begin(), talk.text.end(), '>') >= 3);
 }
 
+TEST_CASE("cosmos-reason asks multiple-choice questions and counts", "[cosmos-reason]") {
+  const TempFolder dir;
+  const std::string model = " --model " + write_tiny_reason(dir.path()).string();
+  const std::string in = dir / "in.jsonl", out = dir / "out.jsonl", sums = dir / "sums.json";
+  const Json question = {{"image", "a.png"},
+                         {"question", "which"},
+                         {"options", {"a robot", "a car"}},
+                         {"answer", "B"}};
+  Json marked = asked("go\n(A) left (B) right");
+  marked["answer"] = "A";
+  marked["category"] = "motion";
+  Json wrong = question;
+  wrong["answer"] = "C";
+  write_text(in, {question, marked, wrong});
+  const Answer done =
+      reason("eval" + model + " --input " + in + " --output " + out + " --summary " + sums +
+             " --samples 4 --temperature 1" + " --max-new-tokens 3");
+  CHECK(done.code == 3);
+  const auto lines = read_text(out);
+  REQUIRE(lines.size() == 3);
+  for (const int i : {0, 1}) {
+    CHECK(lines[i]["answers"].size() == 4);
+    CHECK(lines[i]["letters"].size() == 4);
+    CHECK(lines[i]["correct"].is_number_integer());
+  }
+  CHECK_THAT(lines[2]["error"].get<std::string>(), Contains("line 3") && Contains("\"C\""));
+  const Json summary = modules::read_json(sums);
+  CHECK(Json::parse(done.text) == summary);
+  CHECK(summary["questions"] == 2);
+  CHECK(summary["samples"] == 4);
+  CHECK(summary["errors"] == 1);
+  CHECK(summary["pass@4"] >= summary["pass@2"]);
+  CHECK(summary["by_category"]["motion"]["questions"] == 1);
+  CHECK_THAT(reason("eval" + model + " --input " + in + " --samples 4").text,
+             Contains("--temperature above 0"));
+}
+
+TEST_CASE("a checkpoint's model folder stands alone, and a trained part goes into its base",
+          "[cosmos-reason]") {
+  const TempFolder dir;
+  const auto folder = write_tiny_reason(dir.path());
+  write_text(dir / "train.jsonl", {asked("what is it", "a robot")});
+  const auto train = [&](const std::string& run, const Json& freeze) {
+    const Json config = {{"recipe",
+                          {{"type", "sft"},
+                           {"model", {{"path", folder.string()}}},
+                           {"freeze", freeze},
+                           {"data", {{"files", {(dir / "train.jsonl").string()}}}}}},
+                         {"trainer", {{"steps", 2}, {"optimizer", {{"lr", 1e-2}}}}},
+                         {"run", {{"dir", (dir / run).string()}}}};
+    modules::write_json(dir / (run + ".json"), config);
+    const Answer answer = run_program("cosmos-train", (dir / (run + ".json")).string());
+    INFO(answer.text);
+    CHECK(answer.code == 0);
+    return dir / run / "checkpoints/step-00000002";
+  };
+  const auto log_prob = [&](const std::filesystem::path& model) {
+    const Answer answer =
+        reason("score --model " + model.string() + " --input " + (dir / "train.jsonl").string());
+    INFO(answer.text);
+    REQUIRE(answer.code == 0);
+    return Json::parse(answer.text)["log_prob"].get<double>();
+  };
+  const double before = log_prob(folder);
+  const auto whole = train("whole", Json::array());
+  CHECK(log_prob(whole / "model") > before);
+  for (const char* name : {"tokenizer.json", "preprocessor_config.json"})
+    CHECK(std::filesystem::exists(whole / "model" / name));
+
+  const auto part = train("part", {"vision", "merger"});
+  const std::string merge = "merge --model " + folder.string() + " --base-model b --adapter ";
+  REQUIRE(run_program("cosmos-convert",
+                      merge + part.string() + " --output " + (dir / "merged").string())
+              .code == 0);
+  CHECK(log_prob(dir / "merged") > before);
+  const auto old = modules::load_safetensors(folder / "model.safetensors");
+  for (const auto& [key, tensor] : modules::load_safetensors(dir / "merged/model.safetensors"))
+    CHECK(tensor.equal(old.at(key)) == (key.rfind("model.visual.", 0) == 0));
+}
+
+TEST_CASE("an export in FP8 rounds products, a scale a row, and nothing else", "[cosmos-reason]") {
+  const TempFolder dir;
+  const auto folder = write_tiny_reason(dir.path());
+  const Answer done = run_program("cosmos-convert", "export --fp8 --model " + folder.string() +
+                                                        " --output " + (dir / "out").string());
+  INFO(done.text);
+  REQUIRE(done.code == 0);
+  const auto plain = modules::load_safetensors(folder / "model.safetensors");
+  int rounded = 0;
+  for (const auto& [key, tensor] : modules::load_safetensors(dir / "out/model.safetensors")) {
+    if (plain.count(key) == 0) continue;  // a scale
+    if (tensor.scalar_type() != torch::kFloat8_e4m3fn) {
+      CHECK(tensor.equal(plain.at(key)));
+      continue;
+    }
+    ++rounded;
+    CHECK(key.find("language_model.layers.") != std::string::npos);
+    const Tensor scale =
+        modules::load_safetensors(dir / "out/model.safetensors").at(key + "_scale");
+    CHECK(scale.sizes() == torch::IntArrayRef({tensor.size(0), 1}));
+    const Tensor error = (tensor.to(torch::kFloat32) * scale - plain.at(key)).abs();
+    // Half a step of 3 bits of mantissa, of a row's largest.
+    CHECK((error <= plain.at(key).abs().amax(1, true) / 28).all().item<bool>());
+  }
+  CHECK(rounded == 14);  // seven in each of two layers
+  const Json config = modules::read_json(dir / "out/config.json")["quantization_config"];
+  CHECK(config["quant_method"] == "compressed-tensors");
+  CHECK(config["ignore"] == Json({"re:.*lm_head.*", "re:.*visual.*"}));
+}
+
+TEST_CASE("a tool's turn goes on where an answer ended", "[cosmos-reason]") {
+  const TempFolder dir;
+  const auto encoder = trainer::ChatEncoder::load(write_tiny_reason(dir.path()));
+  const auto message = [](const char* role, const char* text) {
+    return modules::Message{.role = role,
+                            .parts = {{.kind = modules::MessagePart::Kind::kText, .value = text}}};
+  };
+  const std::string call = "<tool_call>\n{\"name\": \"go\", \"arguments\": {}}\n</tool_call>";
+  modules::Conversation all{.messages = {message("user", "go"), message("assistant", call.c_str()),
+                                         message("tool", "left"), message("tool", "12")}};
+  const modules::Conversation question{.messages = {message("user", "go")}};
+  const auto tokens = [](const std::vector<int64_t>& ids) {
+    return torch::tensor(ids, torch::kInt64);
+  };
+  CHECK(torch::cat({encoder->prompt(question).input_ids,
+                    tokens(encoder->tokenizer()->encode(call + "<|im_end|>")),
+                    tokens(encoder->tool_turn({"left", "12"}))})
+            .equal(encoder->prompt(all).input_ids));
+}
+
 TEST_CASE("cosmos-reason answers wrong usage in one line", "[cosmos-reason]") {
   const TempFolder dir;
-  CHECK_THAT(reason("").text, Contains("expected chat, caption or score"));
+  CHECK_THAT(reason("").text, Contains("expected chat, caption, score or eval"));
   CHECK(reason("chat").code == 2);
   CHECK(reason("score --model x").code == 2);
   CHECK_THAT(reason("chat --model x --prompt y --temperature -1").text, Contains("temperature"));
@@ -141,5 +273,5 @@ TEST_CASE("the published recipes for Reason are checked", "[cosmos-reason]") {
     CHECK(answer.code == 0);
     ++files;
   }
-  CHECK(files == 4);
+  CHECK(files == 7);
 }

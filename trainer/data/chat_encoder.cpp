@@ -165,6 +165,22 @@ Sequence ChatEncoder::prompt(const Conversation& conversation) const {
   return sequence(conversation, {.generation_prompt = true});
 }
 
+std::vector<int64_t> ChatEncoder::tool_turn(const std::vector<std::string>& results) const {
+  const auto message = [](const char* role, const std::string& text) {
+    return modules::Message{.role = role,
+                            .parts = {{.kind = MessagePart::Kind::kText, .value = text}}};
+  };
+  Conversation conversation{.messages = {message("user", "q"), message("assistant", "a")}};
+  for (const auto& result : results) conversation.messages.push_back(message("tool", result));
+  const std::string text =
+      render_chat(conversation, processor_.format, {.generation_prompt = true});
+  const std::string end = "<|im_end|>";
+  // Behind the end of the user's turn, then of the assistant's.
+  const std::size_t answer = text.find(end, text.find("<|im_start|>assistant"));
+  require(answer != std::string::npos, "this chat format has no tool turns");
+  return processor_.tokenizer->encode(text.substr(answer + end.size()));
+}
+
 std::string ChatEncoder::decode(const std::vector<int64_t>& tokens) const {
   return processor_.tokenizer->decode(tokens, /*skip_special=*/true);
 }

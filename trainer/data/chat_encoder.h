@@ -23,6 +23,7 @@ class ChatEncoder : public modules::ConversationEncoder {
   int64_t length(const modules::Conversation& conversation) const override;
 
   modules::Sequence prompt(const modules::Conversation& conversation) const override;
+  std::vector<int64_t> tool_turn(const std::vector<std::string>& results) const override;
   std::string decode(const std::vector<int64_t>& tokens) const override;
   /// eos_token_id of the folder's generation_config.json, else the tokenizer's eos_token.
   std::vector<int64_t> stop_tokens() const override { return stop_tokens_; }

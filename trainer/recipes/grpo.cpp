@@ -6,21 +6,6 @@
 namespace cosmos::trainer {
 namespace {
 
-using modules::Answer;
-using modules::kIgnoreToken;
-using modules::Sequence;
-
-// The prompt with its answer, of which the answer is learned.
-void append_answer(const Sequence& prompt, const Answer& answer, std::vector<Sequence>& sequences,
-                   Tensors& labels) {
-  const Tensor tokens = torch::tensor(answer.tokens, torch::kInt64).to(prompt.input_ids.device());
-  Sequence whole = prompt;
-  whole.input_ids = torch::cat({prompt.input_ids, tokens});
-  whole.answer_begin = prompt.length();
-  labels.push_back(torch::cat({torch::full_like(prompt.input_ids, kIgnoreToken), tokens}));
-  sequences.push_back(std::move(whole));
-}
-
 ConversationLine read_question(const Json& line, const std::string& where) {
   ConversationLine read{.conversations = {modules::read_conversation(line, where)}, .open = true};
   const std::string last = read.conversations[0].messages.back().role;
@@ -58,13 +43,25 @@ void GrpoConfig::check(const std::string& where) const {
           " and ", clip_high);
   require(dual_clip == 0 || dual_clip > 1, where,
           ".dual_clip: expected 0 or a number above 1, got ", dual_clip);
+  if (tools) tools->check(where + ".tools");
   require(kl_beta >= 0, where, ".kl_beta: expected 0 or more, got ", kl_beta);
 }
 
+namespace {
+
+GrpoConfig read_config(const Json& json, const std::string& where) {
+  GrpoConfig config;
+  modules::read_fields(json, config, where, modules::UnknownKeys::kRefuse);
+  config.check(where);
+  return config;
+}
+
+}  // namespace
+
 GrpoRecipe::GrpoRecipe(const Json& config, const std::string& where, EncoderFactory encoder)
-    : LanguageRecipe(where, std::move(encoder), read_question) {
-  modules::read_fields(config, config_, where, modules::UnknownKeys::kRefuse);
-  config_.check(where);
+    : LanguageRecipe(where, std::move(encoder), read_question),
+      config_(read_config(config, where)),
+      player_(config_.tools, where) {
   for (std::size_t i = 0; i < config_.rewards.size(); ++i)
     rewards_.push_back(
         make_reward(config_.rewards[i], where + ".rewards[" + std::to_string(i) + "]"));
@@ -82,8 +79,8 @@ std::shared_ptr<Dataset> GrpoRecipe::train_data() {
   return LanguageRecipe::train_data();
 }
 
-std::vector<Answer> GrpoRecipe::write_answers(const std::vector<Sequence>& prompts, int64_t answers,
-                                              bool greedy, uint64_t seed, uint64_t first) {
+std::vector<Episode> GrpoRecipe::write_answers(const Batch& batch, int64_t answers, bool greedy,
+                                               uint64_t seed, uint64_t first) {
   modules::GenerateOptions options{.sampling = config_.sampling,
                                    .max_new_tokens = config_.max_new_tokens,
                                    .stop_tokens = encoder()->stop_tokens(),
@@ -91,18 +88,20 @@ std::vector<Answer> GrpoRecipe::write_answers(const std::vector<Sequence>& promp
                                    .seed = seed,
                                    .first_index = first};
   if (greedy) options.sampling.do_sample = false;
-  return generate(*language_model(), prompts, options);
+  return player_.play(*language_model(), *encoder(), batch_sequences(*language_model(), batch),
+                      batch.text.at("truth"), options);
 }
 
 // Rewards of the answers, `group` to each of the batch's questions; also to the log of rollouts.
-Tensor GrpoRecipe::score(const Batch& batch, const std::vector<Answer>& answers, int64_t group,
+Tensor GrpoRecipe::score(const Batch& batch, const std::vector<Episode>& episodes, int64_t group,
                          int64_t step, Loss& loss) {
   const auto& truths = batch.text.at("truth");
-  Tensor total = torch::zeros({static_cast<int64_t>(answers.size())});
-  int64_t tokens = 0, truncated = 0;
-  for (std::size_t i = 0; i < answers.size(); ++i) {
+  Tensor total = torch::zeros({static_cast<int64_t>(episodes.size())});
+  int64_t tokens = 0, truncated = 0, turns = 0;
+  for (std::size_t i = 0; i < episodes.size(); ++i) {
+    const Episode& episode = episodes[i];
     const std::string& truth = truths[i / static_cast<std::size_t>(group)];
-    const std::string text = encoder()->decode(answers[i].tokens);
+    const std::string& text = episode.text;
     Json row = {{"step", step}, {"answer", text}, {"truth", truth}};
     double sum = 0;
     for (std::size_t r = 0; r < rewards_.size(); ++r) {
@@ -112,16 +111,19 @@ Tensor GrpoRecipe::score(const Batch& batch, const std::vector<Answer>& answers,
       loss.by_label.emplace_back("reward/" + config_.rewards[r].type, value);
     }
     total[static_cast<int64_t>(i)] = sum;
-    tokens += static_cast<int64_t>(answers[i].tokens.size());
-    truncated += answers[i].stopped ? 0 : 1;
+    tokens += episode.tokens;
+    truncated += episode.stopped ? 0 : 1;
+    turns += static_cast<int64_t>(episode.turns.size());
     row["reward"] = sum;
-    row["finish_reason"] = answers[i].stopped ? "stop" : "length";
+    row["finish_reason"] = episode.stopped ? "stop" : "length";
+    if (config_.tools) row["turns"] = episode.turns;
     if (rollouts_.is_open()) rollouts_ << row.dump() << '\n';
   }
-  const auto count = static_cast<double>(answers.size());
+  const auto count = static_cast<double>(episodes.size());
   loss.metrics["reward"] = total.mean();
   loss.metrics["answer_tokens"] = torch::tensor(static_cast<double>(tokens) / count);
   loss.metrics["truncated"] = torch::tensor(static_cast<double>(truncated) / count);
+  if (config_.tools) loss.metrics["turns"] = torch::tensor(static_cast<double>(turns) / count);
   return total;
 }
 
@@ -130,22 +132,21 @@ Rollout GrpoRecipe::roll_out(const Batch& batch, const StepContext& context, Los
     rollouts_.open(config_.rollouts, std::ios::app);
     require(rollouts_.good(), where(), ".rollouts: ", config_.rollouts, " cannot be written");
   }
-  const std::vector<Sequence> prompts = batch_sequences(*language_model(), batch);
   const auto first = static_cast<uint64_t>(batch.indices.front() * config_.answers);
-  const std::vector<Answer> answers =
-      write_answers(prompts, config_.answers, /*greedy=*/false, context.seed, first);
-  const Tensor rewards = score(batch, answers, config_.answers, context.step, loss);
+  std::vector<Episode> episodes =
+      write_answers(batch, config_.answers, /*greedy=*/false, context.seed, first);
+  const Tensor rewards = score(batch, episodes, config_.answers, context.step, loss);
   rollouts_.flush();
 
-  std::vector<Sequence> sequences;
+  std::vector<modules::Sequence> sequences;
   Tensors labels;
   std::vector<bool> counted;
-  for (std::size_t i = 0; i < answers.size(); ++i) {
-    append_answer(prompts[i / static_cast<std::size_t>(config_.answers)], answers[i], sequences,
-                  labels);
-    counted.push_back(answers[i].stopped || !config_.mask_truncated);
+  for (Episode& episode : episodes) {
+    sequences.push_back(std::move(episode.sequence));
+    labels.push_back(episode.labels);
+    counted.push_back(episode.stopped || !config_.mask_truncated);
   }
-  const auto device = prompts[0].input_ids.device();
+  const auto device = sequences[0].input_ids.device();
   Rollout rollout;
   rollout.packed = pack_labelled(std::move(sequences), labels);
   rollout.advantage = group_advantages(rewards, config_.answers, config_.scale_by_std).to(device);
@@ -166,9 +167,8 @@ Rollout GrpoRecipe::roll_out(const Batch& batch, const StepContext& context, Los
 
 Loss GrpoRecipe::validation_loss(const Batch& batch, const StepContext& context) {
   Loss loss{.value = {}, .metrics = {}, .by_label = {}};
-  const std::vector<Answer> answers = write_answers(batch_sequences(*language_model(), batch), 1,
-                                                    /*greedy=*/true, context.seed, 0);
-  loss.value = -score(batch, answers, 1, context.step, loss).mean();
+  const std::vector<Episode> episodes = write_answers(batch, 1, /*greedy=*/true, context.seed, 0);
+  loss.value = -score(batch, episodes, 1, context.step, loss).mean();
   return loss;
 }
 

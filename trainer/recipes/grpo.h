@@ -15,11 +15,16 @@
 //   L = -min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A) + kl_beta k3
 //   k3 = p_ref / p - log(p_ref / p) - 1; dual clip: L is at most -dual_clip A where A < 0
 //
-// Metrics: reward, reward/TYPE by label, answer_tokens, truncated, skipped_groups, clipped, kl.
+// With `tools` an answer may take several turns: a program outside answers the model's calls
+// (trainer/recipes/episodes.h). Rewards see the last turn; what the program says is not learned.
+//
+// Metrics: reward, reward/TYPE by label, answer_tokens, truncated, turns, skipped_groups, clipped,
+// kl.
 
 #include <fstream>
 
 #include "modules/vlm/generate.h"
+#include "trainer/recipes/episodes.h"
 #include "trainer/recipes/language_recipe.h"
 #include "trainer/recipes/reference_model.h"
 #include "trainer/recipes/rewards.h"
@@ -41,6 +46,7 @@ struct GrpoConfig : LanguageRecipeConfig {
   bool skip_equal_groups = true;
   bool mask_truncated = false;
   std::string rollouts;
+  std::optional<ToolConfig> tools;
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -66,6 +72,7 @@ struct GrpoConfig : LanguageRecipeConfig {
     v("skip_equal_groups", skip_equal_groups,
       "questions whose answers all have one reward do not count (dynamic sampling)");
     v("mask_truncated", mask_truncated, "answers cut at max_new_tokens do not count");
+    v("tools", tools, "the program that answers tool calls; null: answers have one turn");
     v("rollouts", rollouts, "JSONL file that every answer is written to; empty: none");
   }
   void check(const std::string& where) const;
@@ -100,15 +107,15 @@ class GrpoRecipe : public LanguageRecipe {
   const LanguageRecipeConfig& shared_config() const override { return config_; }
 
  private:
-  std::vector<modules::Answer> write_answers(const std::vector<modules::Sequence>& prompts,
-                                             int64_t answers, bool greedy, uint64_t seed,
-                                             uint64_t first);
-  Tensor score(const Batch& batch, const std::vector<modules::Answer>& answers, int64_t group,
+  std::vector<Episode> write_answers(const Batch& batch, int64_t answers, bool greedy,
+                                     uint64_t seed, uint64_t first);
+  Tensor score(const Batch& batch, const std::vector<Episode>& episodes, int64_t group,
                int64_t step, Loss& loss);
   Rollout roll_out(const Batch& batch, const StepContext& context, Loss& loss);
   Loss validation_loss(const Batch& batch, const StepContext& context);
 
   GrpoConfig config_;
+  EpisodePlayer player_;
   std::unique_ptr<ReferenceModel> reference_;
   std::vector<std::unique_ptr<Reward>> rewards_;
   std::vector<Rollout> kept_;  ///< of the step's micro-batches, while updates > 1

@@ -25,6 +25,16 @@ std::vector<int64_t> to_vector(const Tensor& x) {
   return {host.data_ptr<int64_t>(), host.data_ptr<int64_t>() + host.numel()};
 }
 
+// Of each sequence.
+Tensors batch_labels(const Batch& batch) {
+  Tensors labels;
+  const Tensors& packs = column(batch, "labels");
+  for (std::size_t s = 0; s < packs.size(); ++s)
+    for (const Tensor& own : packs[s].split_with_sizes(to_vector(column(batch, "lengths")[s])))
+      labels.push_back(own);
+  return labels;
+}
+
 // A token's target is the label of the one behind it.
 Tensor next_labels(const Tensor& labels) {
   return torch::cat(
@@ -58,12 +68,29 @@ PackedConversations pack_labelled(std::vector<Sequence> sequences, const Tensors
 }
 
 PackedConversations unpack_batch(const modules::LanguageModel& model, const Batch& batch) {
-  Tensors labels;
-  const Tensors& packs = column(batch, "labels");
-  for (std::size_t s = 0; s < packs.size(); ++s)
-    for (const Tensor& own : packs[s].split_with_sizes(to_vector(column(batch, "lengths")[s])))
-      labels.push_back(own);
-  return pack_labelled(batch_sequences(model, batch), labels);
+  return pack_labelled(batch_sequences(model, batch), batch_labels(batch));
+}
+
+int64_t last_answer_begin(const Tensor& labels) {
+  const std::vector<int64_t> label = to_vector(labels);
+  std::size_t end = label.size();
+  while (end > 0 && label[end - 1] == kIgnoreToken) --end;
+  while (end > 0 && label[end - 1] != kIgnoreToken) --end;
+  return static_cast<int64_t>(end);
+}
+
+std::vector<AskedAgain> ask_again(const modules::LanguageModel& model, const Batch& batch) {
+  std::vector<AskedAgain> asked;
+  const Tensors labels = batch_labels(batch);
+  std::vector<Sequence> sequences = batch_sequences(model, batch);
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const int64_t begin = last_answer_begin(labels[i]);
+    const Tensor rest = labels[i].narrow(0, begin, labels[i].size(0) - begin);
+    asked.push_back(
+        {.prompt = sequences[i], .answer = to_vector(rest.masked_select(rest.ne(kIgnoreToken)))});
+    asked.back().prompt.input_ids = sequences[i].input_ids.narrow(0, 0, begin);
+  }
+  return asked;
 }
 
 int64_t learned_tokens(const Batch& batch) {

@@ -22,6 +22,16 @@ std::vector<modules::Sequence> batch_sequences(const modules::LanguageModel& mod
 /// labels: int64 [L] of each sequence.
 PackedConversations pack_labelled(std::vector<modules::Sequence> sequences, const Tensors& labels);
 
+/// Where the last run of learned tokens of a sequence begins: its last answer. labels: int64 [L]
+int64_t last_answer_begin(const Tensor& labels);
+
+/// A sequence cut before its last answer.
+struct AskedAgain {
+  modules::Sequence prompt;
+  std::vector<int64_t> answer;  ///< the tokens that were learned there
+};
+std::vector<AskedAgain> ask_again(const modules::LanguageModel& model, const Batch& batch);
+
 /// Tokens of a micro-batch that are learned.
 int64_t learned_tokens(const Batch& batch);
 

@@ -14,19 +14,6 @@
 namespace cosmos::trainer {
 namespace {
 
-std::string trimmed(const std::string& text) {
-  const char* blank = " \t\r\n";
-  const auto begin = text.find_first_not_of(blank);
-  return begin == std::string::npos ? ""
-                                    : text.substr(begin, text.find_last_not_of(blank) - begin + 1);
-}
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
-
 bool ends_with(const std::string& text, const std::string& end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
@@ -115,6 +102,18 @@ class ProgramReward : public Reward {
 };
 
 }  // namespace
+
+std::string trimmed(const std::string& text, const char* blank) {
+  const auto begin = text.find_first_not_of(blank);
+  return begin == std::string::npos ? ""
+                                    : text.substr(begin, text.find_last_not_of(blank) - begin + 1);
+}
+
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
 
 std::string answer_text(const std::string& answer) {
   const std::string open = "<answer>", close = "</answer>";

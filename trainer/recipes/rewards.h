@@ -42,6 +42,10 @@ class Reward {
 /// Throws Error on an unknown type or a setting that its type lacks; `where` names the config.
 std::unique_ptr<Reward> make_reward(const RewardConfig& config, const std::string& where);
 
+/// `text` without white space, or the characters of `blank`, around it.
+std::string trimmed(const std::string& text, const char* blank = " \t\r\n");
+std::string lower(std::string text);
+
 /// The text between <answer> and </answer>, the last such, without white space around; the whole
 /// answer's where there is none.
 std::string answer_text(const std::string& answer);

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "modules/vlm/generate.h"
+#include "trainer/recipes/rewards.h"
+
 namespace cosmos::trainer {
 namespace {
 
@@ -39,6 +42,24 @@ std::optional<double> SftRecipe::loss_weight(const Batch& batch) const {
   return static_cast<double>(learned_tokens(batch));
 }
 
+// The share of last answers that the model, asked again, writes as they are: their text, white
+// space around it aside.
+Tensor SftRecipe::exact_match(const Batch& batch) {
+  std::vector<modules::Sequence> prompts;
+  const std::vector<AskedAgain> asked = ask_again(*language_model(), batch);
+  for (const auto& one : asked) prompts.push_back(one.prompt);
+  const auto answers = generate(*language_model(), prompts,
+                                {.sampling = {.do_sample = false},
+                                 .max_new_tokens = config_.exact_match_tokens,
+                                 .stop_tokens = encoder()->stop_tokens()});
+  int64_t same = 0;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const std::string want = trimmed(encoder()->decode(asked[i].answer));
+    same += answers[i].stopped && trimmed(encoder()->decode(answers[i].tokens)) == want;
+  }
+  return torch::tensor(static_cast<double>(same) / static_cast<double>(asked.size()));
+}
+
 Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
   modules::LanguageModel& model = *language_model();
   set_dropout(batch, context);
@@ -61,6 +82,8 @@ Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
     return count.to(torch::kFloat32) / static_cast<double>(std::max<int64_t>(of, 1));
   };
   if (accuracy) loss.metrics["token_accuracy"] = share(*correct, target.numel());
+  if (!context.training && config_.exact_match_tokens > 0)
+    loss.metrics["exact_match"] = exact_match(batch);
   loss.metrics["tokens"] = torch::tensor(static_cast<double>(packed.targets.numel()));
   loss.metrics["learned_tokens"] = torch::tensor(static_cast<double>(target.numel()));
   return loss;

@@ -10,6 +10,9 @@
 // of its own and sees itself alone, so that how they are packed changes nothing. The loss is the
 // mean over the learned tokens of a whole step, on all ranks: a token weighs the same whatever it
 // is packed with.
+//
+// Metrics: tokens, learned_tokens, token_accuracy; in validation with exact_match_tokens also
+// exact_match, the share of last answers that the model writes as they stand in the data.
 
 #include "trainer/recipes/language_recipe.h"
 #include "trainer/recipes/packed_conversations.h"
@@ -29,6 +32,8 @@ class SftRecipe : public LanguageRecipe {
   const LanguageRecipeConfig& shared_config() const override { return config_; }
 
  private:
+  Tensor exact_match(const Batch& batch);
+
   SftConfig config_;
 };
 

@@ -88,8 +88,8 @@ bool LanguageModelSettings::frozen(const std::string& part) const {
   return std::find(freeze.begin(), freeze.end(), part) != freeze.end();
 }
 
-// Neither the head nor the experts' routers are targets of "all-linear", as in PEFT: the head's loss
-// is computed without logits, and transformers' routers are no layers that PEFT could adapt.
+// Neither the head nor the experts' routers are targets of "all-linear", as in PEFT: the head's
+// loss is computed without logits, and transformers' routers are no layers that PEFT could adapt.
 modules::LoraConfig LanguageModelSettings::adapters() const {
   modules::LoraConfig config = *lora;
   if (!config.exclude_modules.is_null() && !config.exclude_modules.is_array()) return config;
@@ -134,6 +134,8 @@ void SftConfig::check(const std::string& where) const {
   require(label_smoothing >= 0 && label_smoothing < 1, where,
           ".label_smoothing: expected 0 <= label_smoothing < 1, got ", label_smoothing);
   require(z_loss >= 0, where, ".z_loss: expected 0 or more, got ", z_loss);
+  require(exact_match_tokens >= 0, where, ".exact_match_tokens: expected 0 or more, got ",
+          exact_match_tokens);
 }
 
 }  // namespace cosmos::trainer

@@ -63,6 +63,7 @@ struct SftConfig : LanguageRecipeConfig {
   double label_smoothing = 0;
   double z_loss = 0;
   bool token_accuracy = false;
+  int64_t exact_match_tokens = 0;
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -74,6 +75,9 @@ struct SftConfig : LanguageRecipeConfig {
     v("token_accuracy", token_accuracy,
       "also in training: share of learned tokens that are the likeliest (one more product with "
       "the head); validation always has it");
+    v("exact_match_tokens", exact_match_tokens,
+      "validation: also writes the last answer of each conversation, greedily and with at most so "
+      "many tokens, and reports the share that equals it; 0: does not");
   }
   void check(const std::string& where) const;
 };

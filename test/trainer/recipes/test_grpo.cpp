@@ -110,6 +110,86 @@ TEST_CASE("rewards", "[recipe][grpo]") {
   CHECK_THAT(error_of([&] { missing->score("a", "b"); }), Contains("cannot be started"));
 }
 
+TEST_CASE("tool calls are found in an answer", "[recipe][grpo]") {
+  const auto calls = tool_calls(
+      "a <tool_call>\n{\"name\": \"go\", \"arguments\": {\"x\": 1}}\n</tool_call> b "
+      "<tool_call>{\"x\": 1}</tool_call><tool_call>{\"name\": \"end\"}");
+  REQUIRE(calls.size() == 3);
+  CHECK(calls[0]["arguments"]["x"] == 1);
+  CHECK(calls[1].is_null());
+  CHECK(calls[2]["name"] == "end");
+  CHECK(tool_calls("no call").empty());
+}
+
+// Every answer with an even token calls a tool.
+class CallingEncoder : public LetterEncoder {
+ public:
+  std::string decode(const std::vector<int64_t>& tokens) const override {
+    const std::string text = LetterEncoder::decode(tokens);
+    return tokens[0] % 2 == 0 ? text + "<tool_call>{\"name\": \"ask\"}</tool_call>" : text;
+  }
+};
+
+TEST_CASE("episodes go on with what a program answers, which is not learned", "[recipe][grpo]") {
+  torch::manual_seed(5);
+  const TempFolder dir;
+  modules::register_builtin_models();
+  Json json = toy_sft(dir.path());
+  auto model = LanguageModelSettings{.model = json["model"]}.load("toy");
+  const std::string log = (dir / "asked").string();
+  const ToolConfig tools{.command = {"sh", "-c",
+                                     "while read -r line; do echo \"$line\" >> " + log +
+                                         "; echo '{\"results\": [\"xy\"]}'; done"},
+                         .max_turns = 3};
+  EpisodePlayer player(tools, "r");
+  const CallingEncoder encoder;
+  const std::vector<modules::Sequence> prompts = {{.input_ids = ids({9, 12, 10, 9})},
+                                                  {.input_ids = ids({9, 13, 13, 10, 9})}};
+  const auto episodes = player.play(*model, encoder, prompts, {"s", "t"},
+                                    {.sampling = {.do_sample = true, .top_k = 0},
+                                     .max_new_tokens = 6,
+                                     .stop_tokens = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20},
+                                     .answers = 8,
+                                     .seed = 3});
+  REQUIRE(episodes.size() == 16);
+  std::size_t asked = 0, several = 0;
+  for (std::size_t i = 0; i < episodes.size(); ++i) {
+    const Episode& episode = episodes[i];
+    REQUIRE(episode.labels.sizes() == episode.sequence.input_ids.sizes());
+    const Tensor learned = episode.labels.ne(modules::kIgnoreToken);
+    CHECK(learned.sum().item<int64_t>() == episode.tokens);
+    CHECK(episode.labels.masked_select(learned).equal(
+        episode.sequence.input_ids.masked_select(learned)));
+    // The tool's turn stands between answers, unlearned: 9 x y 10 9.
+    std::size_t results = 0;
+    for (const Json& turn : episode.turns) results += turn.contains("results");
+    CHECK(results == episode.turns.size() - 1);
+    const int64_t prompt = prompts[i / 8].length();
+    CHECK(episode.sequence.length() == prompt + episode.tokens + 5 * static_cast<int64_t>(results));
+    CHECK(episode.sequence.answer_begin == prompt);
+    asked += results;
+    several += episode.turns.size() > 1;
+  }
+  CHECK(several > 2);
+  std::ifstream in(log);
+  std::vector<Json> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
+  REQUIRE(lines.size() == asked);
+  CHECK(lines[0]["calls"][0]["name"] == "ask");
+  CHECK(lines.back()["truth"] == "t");
+  EpisodePlayer broken(ToolConfig{.command = {"sh", "-c", "while read -r l; do echo 1; done"}},
+                       "r");
+  CHECK_THAT(error_of([&] {
+               broken.play(*model, encoder, prompts, {"s", "t"},
+                           {.sampling = {.do_sample = true, .top_k = 0},
+                            .max_new_tokens = 6,
+                            .stop_tokens = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20},
+                            .answers = 8,
+                            .seed = 3});
+             }),
+             Contains("r.tools.command") && Contains("results"));
+}
+
 TEST_CASE("GRPO raises a reward from chance to over nine in ten", "[recipe][grpo]") {
   const TempFolder dir;
   const auto run = dir / "run";

@@ -130,7 +130,8 @@ TEST_CASE("parts of a model are frozen or adapted as set", "[recipe][sft]") {
 TEST_CASE("a small set of conversations is learned", "[recipe][sft]") {
   const TempFolder dir;
   write_toy_data(dir.path());
-  const Json validation = {{"validation_data", {{"files", {(dir / "train.jsonl").string()}}}}};
+  const Json validation = {{"validation_data", {{"files", {(dir / "train.jsonl").string()}}}},
+                           {"exact_match_tokens", 12}};
   const Json trainer = {
       {"steps", 60},
       {"micro_batch_size", 6},
@@ -138,6 +139,7 @@ TEST_CASE("a small set of conversations is learned", "[recipe][sft]") {
   CHECK(train(dir, "full", trainer, validation).finished);
   const auto rows = rows_of(dir / "full");
   CHECK(rows.back()["val_token_accuracy"] > 0.95);
+  CHECK(rows.back()["val_exact_match"] > 0.8);
   CHECK(rows.back()["val_loss"] < 0.3 * rows.front()["loss"].get<double>());
   CHECK(std::filesystem::exists(dir / "full/checkpoints/step-00000060/model/model.safetensors"));
 

@@ -50,6 +50,16 @@ class LetterEncoder : public modules::ConversationEncoder {
     sequence.input_ids = torch::cat({sequence.input_ids, ids({9})});
     return sequence;
   }
+  std::vector<int64_t> tool_turn(const std::vector<std::string>& results) const override {
+    std::vector<int64_t> tokens;
+    for (const auto& result : results) {
+      tokens.push_back(9);
+      for (const char c : result) tokens.push_back(11 + (c - 'a' + 26) % 26);
+      tokens.push_back(10);
+    }
+    tokens.push_back(9);
+    return tokens;
+  }
   std::string decode(const std::vector<int64_t>& tokens) const override {
     std::string text;
     for (const int64_t token : tokens)
