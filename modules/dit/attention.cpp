@@ -45,19 +45,25 @@ Tensor AttentionImpl::forward(const Tensor& x, const RopeTable& rope, const Toke
   return project_out(tokens.attend(q, k, split_heads(qkv[2])), x);
 }
 
+Tensors AttentionImpl::keys_values(const Tensor& text, const Tensor& image) {
+  const Tensors kv = linear_group(text, {to_k_, to_v_});
+  Tensors all = {norm_k_(split_heads(kv[0])), split_heads(kv[1])};
+  if (!image.defined()) return all;
+  const Tensors kv_image = linear_group(image, {k_img_, v_img_});
+  all.push_back(k_img_norm_(split_heads(kv_image[0])));
+  all.push_back(split_heads(kv_image[1]));
+  return all;
+}
+
 Tensor AttentionImpl::forward(const Tensor& x, const Tensor& text, const Tensor& image,
-                              const Tensor& mask) {
+                              const Tensor& mask, ContextCache* cache) {
   const bool with_image = image.defined();
   const Tensors queries = with_image ? linear_group(x, {to_q_, q_img_}) : linear_group(x, {to_q_});
-  const Tensors kv = linear_group(text, {to_k_, to_v_});
-  Tensor attended = dense_attention(norm_q_(split_heads(queries[0])), norm_k_(split_heads(kv[0])),
-                                    split_heads(kv[1]), mask);
-  if (with_image) {
-    const Tensors kv_image = linear_group(image, {k_img_, v_img_});
-    attended =
-        attended + dense_attention(q_img_norm_(split_heads(queries[1])),
-                                   k_img_norm_(split_heads(kv_image[0])), split_heads(kv_image[1]));
-  }
+  const auto compute = [&] { return keys_values(text, image); };
+  const Tensors kv = cache ? cache->once(*this, compute) : compute();
+  Tensor attended = dense_attention(norm_q_(split_heads(queries[0])), kv[0], kv[1], mask);
+  if (with_image)
+    attended = attended + dense_attention(q_img_norm_(split_heads(queries[1])), kv[2], kv[3]);
   return project_out(attended, x);
 }
 

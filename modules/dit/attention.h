@@ -3,6 +3,7 @@
 // Attention of a DiT block: over the video's tokens, or over text (and image features).
 
 #include "modules/core/token_plan.h"
+#include "modules/dit/context_cache.h"
 #include "modules/dit/embeddings.h"
 
 namespace cosmos::modules {
@@ -31,10 +32,14 @@ class AttentionImpl : public torch::nn::Module {
   Tensor forward(const Tensor& x, const RopeTable& rope, const TokenPlan& tokens);
 
   /// Cross-attention.  x: [B, T, N, D], text: [B, S, context_dim], image: [B, I, D] or undefined,
-  /// mask: undefined, or [B, 1, 1, S], bool (true = attend) or added to the scores -> [B, T, N, D]
-  Tensor forward(const Tensor& x, const Tensor& text, const Tensor& image, const Tensor& mask);
+  /// mask: undefined, or [B, 1, 1, S], bool (true = attend) or added to the scores -> [B, T, N, D].
+  /// With a cache, text and image are read by the first call only.
+  Tensor forward(const Tensor& x, const Tensor& text, const Tensor& image, const Tensor& mask,
+                 ContextCache* cache = nullptr);
 
  private:
+  /// k, v of the text and k', v' of the image where there is one, [B, S | I, heads, d] each
+  Tensors keys_values(const Tensor& text, const Tensor& image);
   /// [B, ..., heads d] -> [B, L, heads, d]
   Tensor split_heads(const Tensor& x) const;
   /// Merges heads and projects: [B, T N, heads, d] -> [B, T, N, D], T as `like` has it

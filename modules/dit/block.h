@@ -19,7 +19,8 @@ struct BlockContext {
   // Constants:
   std::shared_ptr<const TokenPlan> tokens;
   RopeTable rope;
-  Tensor mask;  ///< of text, [B, 1, 1, S], or undefined
+  Tensor mask;                          ///< of text, [B, 1, 1, S], or undefined
+  std::shared_ptr<ContextCache> cache;  ///< of text and image, or null
 };
 
 /// x = x + positions

@@ -108,11 +108,15 @@ BlockContext DitBase::make_context(const DitInputs& in, const PatchGrid& grid) {
   context.emb = time[0];
   context.temb = time[1];
 
-  const auto project = [this](const char* name, Projection& projection, const Tensor& x) {
-    return run_block(name, *projection, {x}, [&projection](const Tensors& inputs) -> Tensors {
-      return {projection(inputs[0])};
-    })[0];
+  const auto project = [&](const char* name, Projection& projection, const Tensor& x) {
+    const auto compute = [&] {
+      return run_block(name, *projection, {x}, [&projection](const Tensors& inputs) -> Tensors {
+        return {projection(inputs[0])};
+      });
+    };
+    return (in.context_cache ? in.context_cache->once(*projection, compute) : compute())[0];
   };
+  context.cache = in.context_cache;
   context.text = config_.use_crossattn_projection
                      ? project("crossattn_proj", crossattn_proj_, in.encoder_hidden_states)
                      : in.encoder_hidden_states;
@@ -151,7 +155,7 @@ Tensors DitBase::run_with_context(const std::string& name, torch::nn::Module& bl
   const auto unpack =
       [count = xs.size(), image = context.image.defined(), positions = context.positions.defined(),
        residual = context.residual.defined(), tokens = context.tokens, rope = context.rope,
-       mask = context.mask, fn](const Tensors& inputs) -> Tensors {
+       mask = context.mask, cache = context.cache, fn](const Tensors& inputs) -> Tensors {
     std::size_t next = count;
     BlockContext c;
     c.emb = inputs[next++];
@@ -163,6 +167,7 @@ Tensors DitBase::run_with_context(const std::string& name, torch::nn::Module& bl
     c.tokens = tokens;
     c.rope = rope;
     c.mask = mask;
+    c.cache = cache;
     return fn({inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(count)}, c);
   };
   return run_block(name, block, inputs, unpack);

@@ -28,6 +28,8 @@ struct DitInputs {
   /// [1 | B, 1, H', W'], nearest-resized to H x W, 1 = padding. Undefined counts as zeros: nothing
   /// is padded.
   Tensor padding_mask = {};
+  /// Of encoder_hidden_states and img_context, for calls without gradients; null: none.
+  std::shared_ptr<ContextCache> context_cache = {};
   Tensor action = {};  ///< of action-conditioned models, [B, actions, action_dim]
 };
 

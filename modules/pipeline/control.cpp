@@ -100,6 +100,14 @@ Tensors control_residuals(const std::vector<ControlBranch>& branches,
   return sums;
 }
 
+TextCaches::Entry& TextCaches::of(const Tensor& text, const torch::TensorOptions& model) {
+  for (Entry& entry : entries_)
+    if (entry.text.is_same(text)) return entry;
+  entries_.push_back(
+      {.text = text, .embeds = text.to(model), .cache = std::make_shared<ContextCache>()});
+  return entries_.back();
+}
+
 Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions options) {
   const DitConfig& config = transformer.config();
   if (config.has_image_context() && !options.img_context.defined())
@@ -111,7 +119,13 @@ Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions option
     DitInputs inputs;
     inputs.hidden_states = input.to(model);
     inputs.timestep = time.to(model.device());
-    inputs.encoder_hidden_states = text.to(model);
+    if (torch::GradMode::is_enabled()) {
+      inputs.encoder_hidden_states = text.to(model);
+    } else {
+      const TextCaches::Entry& words = options.texts->of(text, model);
+      inputs.encoder_hidden_states = words.embeds;
+      inputs.context_cache = words.cache;
+    }
     inputs.fps = options.fps;
     if (options.img_context.defined())
       inputs.img_context = options.img_context.expand({input.size(0), -1, -1}).to(model);
@@ -125,6 +139,7 @@ Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions option
                                      .img_context = inputs.img_context,
                                      .condition_mask = inputs.condition_mask,
                                      .conditioning_scale = options.control_scale,
+                                     .context_cache = inputs.context_cache,
                                      .fps = options.fps});
     if (!residuals.empty() && options.branches.front().net->first_blocks_only())
       residuals.resize(config.num_control_residuals());  // the other blocks get none

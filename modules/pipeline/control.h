@@ -64,15 +64,33 @@ void normalize_weights(std::vector<ControlBranch>& branches, bool numbers_too = 
 Tensors control_residuals(const std::vector<ControlBranch>& branches,
                           const ControlNetInputs& inputs);
 
+/// The texts of a generation as its models read them, each with what they have computed of it.
+class TextCaches {
+ public:
+  struct Entry {
+    Tensor text;    ///< as it was handed over
+    Tensor embeds;  ///< on the model's device, in its dtype
+    std::shared_ptr<ContextCache> cache;
+  };
+  /// The entry of this very tensor, made where there is none.
+  Entry& of(const Tensor& text, const torch::TensorOptions& model);
+
+ private:
+  std::vector<Entry> entries_;
+};
+
 /// Settings of a network's calls beside what denoise() hands over.
 struct NetworkOptions {
   std::optional<double> fps = {};  ///< reaches RoPE
   Tensor img_context = {};         ///< [1, I, D']; undefined: zeros where the model has the branch
   std::vector<ControlBranch> branches = {};
   std::vector<double> control_scale = {1.0};  ///< one, or one a control block
+  /// Shared by the networks of a generation, whose models and image context are the same.
+  std::shared_ptr<TextCaches> texts = std::make_shared<TextCaches>();
 };
 
-/// The network as denoise() calls it: casts to the model's dtype, no padding.
+/// The network as denoise() calls it: casts to the model's dtype, no padding. Without gradients,
+/// keys and values of a text are computed by its first call.
 Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions options = {});
 
 /// Zeros [batch, 1, D], the "no text" of Cosmos. One token is as good as 512: attention over equal

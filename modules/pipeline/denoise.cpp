@@ -69,7 +69,7 @@ Tensor denoise(const Network& network, Sampler& sampler, const Tensor& noise,
     const Tensor x32 = x.to(torch::kFloat32);
     const Tensor input = level.input(x32);
     const auto call = [&](const Tensor& words) {
-      return level.reading(network(input, level.time(), mask, words).to(torch::kFloat32), x32);
+      return level.reading(network(input, level.time(), mask, words).to(x32.options()), x32);
     };
     Tensor reading = call(text);
     if (guided) reading = guide(reading, call(negative_text), options.guidance);

@@ -28,16 +28,19 @@ bool PromptEncoder::is_in(const fs::path& pipeline) {
   return is_file(pipeline / "text_encoder" / "config.json");
 }
 
-std::unique_ptr<PromptEncoder> PromptEncoder::load(const fs::path& pipeline, torch::Dtype dtype) {
+std::unique_ptr<PromptEncoder> PromptEncoder::load(const fs::path& pipeline, torch::Dtype dtype,
+                                                   torch::Device device) {
   require(is_in(pipeline), pipeline.string(),
           ": has no text_encoder/ (copy it from the release, or hand over prompt_embeds)");
-  return load(pipeline / "text_encoder", pipeline / "tokenizer", dtype);
+  return load(pipeline / "text_encoder", pipeline / "tokenizer", dtype, device);
 }
 
 std::unique_ptr<PromptEncoder> PromptEncoder::load(const fs::path& text_encoder,
-                                                   const fs::path& tokenizer, torch::Dtype dtype) {
+                                                   const fs::path& tokenizer, torch::Dtype dtype,
+                                                   torch::Device device) {
   auto words = TextTokenizer::load(tokenizer);
   auto model = load_model(text_encoder, {.dtype = dtype});
+  model->to(device);
   if (auto t5 = std::dynamic_pointer_cast<T5EncoderModel>(model))
     return std::make_unique<T5PromptEncoder>(std::move(t5), std::move(words));
   auto reason = std::dynamic_pointer_cast<LanguageModel>(model);
@@ -54,8 +57,10 @@ Tensor T5PromptEncoder::encode(const std::vector<std::string>& prompts, int64_t 
   const torch::NoGradGuard no_grad;
   if (cut) *cut = count_cut(*tokenizer_, prompts, length);
   const TokenBatch batch = tokenizer_->encode_batch(prompts, {.length = length});
-  const Tensor hidden = model_->forward(batch.input_ids, batch.attention_mask);
-  return hidden * batch.attention_mask.unsqueeze(-1).to(hidden.scalar_type());
+  const auto device = model_->parameters().front().device();
+  const Tensor mask = batch.attention_mask.to(device);
+  const Tensor hidden = model_->forward(batch.input_ids.to(device), mask);
+  return hidden * mask.unsqueeze(-1).to(hidden.scalar_type());
 }
 
 Tensor ReasonPromptEncoder::encode(const std::vector<std::string>& prompts, int64_t length,
@@ -71,7 +76,7 @@ Tensor ReasonPromptEncoder::encode(const std::vector<std::string>& prompts, int6
   }
   if (cut) *cut = count_cut(*tokenizer_, chats, length);
   const TokenBatch batch = tokenizer_->encode_batch(chats, {.length = length, .pad_left = false});
-  return reason_embeddings(*model_, batch.input_ids);
+  return reason_embeddings(*model_, batch.input_ids.to(model_->parameters().front().device()));
 }
 
 int64_t ReasonPromptEncoder::width() const {

@@ -30,15 +30,18 @@ class PromptEncoder {
   /// Of a pipeline folder: text_encoder/ and tokenizer/. Throws Error when either is missing or the
   /// encoder is of a class that no Cosmos pipeline has.
   static std::unique_ptr<PromptEncoder> load(const std::filesystem::path& pipeline,
-                                             torch::Dtype dtype = torch::kFloat32);
+                                             torch::Dtype dtype = torch::kFloat32,
+                                             torch::Device device = torch::kCPU);
   static std::unique_ptr<PromptEncoder> load(const std::filesystem::path& text_encoder,
                                              const std::filesystem::path& tokenizer,
-                                             torch::Dtype dtype);
+                                             torch::Dtype dtype,
+                                             torch::Device device = torch::kCPU);
   /// Whether `pipeline` has a text encoder to load.
   static bool is_in(const std::filesystem::path& pipeline);
 
   /// Without gradients -> [prompts, length, width()]. A longer prompt is cut at `length` tokens;
-  /// `cut` receives how many of them were. Throws Error when a prompt is not UTF-8.
+  /// `cut` receives how many of them were. On the encoder's device. Throws Error when a prompt is
+  /// not UTF-8.
   virtual Tensor encode(const std::vector<std::string>& prompts, int64_t length = kPromptTokens,
                         int64_t* cut = nullptr) = 0;
   /// Numbers a token.

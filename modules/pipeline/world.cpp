@@ -65,6 +65,8 @@ class Generation {
   }
 
  private:
+  torch::Device device() const { return pipeline_.transformer->parameters().front().device(); }
+
   int64_t given_frames(const Chunk& chunk) const {
     if (chunk.index == 0) return *request_.condition_frames;
     const int64_t overlap = request_.overlap_frames;
@@ -93,12 +95,13 @@ class Generation {
     auto& vae = *pipeline_.vae;
     const double scale =
         options_.diffusion.formulation == Formulation::kEdm ? options_.diffusion.sigma_data : 1.0;
-    const GivenFrames given = encode_given(vae, start,
-                                           {.condition_frames = given_frames(chunk),
-                                            .sample_posterior = request_.sample_posterior,
-                                            .seed = request_.seed,
-                                            .scale = scale},
-                                           shape_);
+    GivenFrames given = encode_given(vae, start,
+                                     {.condition_frames = given_frames(chunk),
+                                      .sample_posterior = request_.sample_posterior,
+                                      .seed = request_.seed,
+                                      .scale = scale},
+                                     shape_);
+    given = {.latents = given.latents.to(device()), .indicator = given.indicator.to(device())};
     const auto sampler = make_sampler();
     DenoiseOptions options = options_;
     options.seed = request_.seed + static_cast<uint64_t>(chunk.index);
@@ -107,11 +110,13 @@ class Generation {
         request_.progress(chunk.index * steps + done, chunks * steps);
       };
     World world;
-    world.latents =
-        denoise(network(chunk), *sampler, noise(chunk), given, text_, negative_, options);
+    world.latents = denoise(network(chunk), *sampler, noise(chunk).to(device()), given, text_,
+                            negative_, options)
+                        .cpu();
     const Tensor latents = vae.denormalize_latents(world.latents / scale);
-    world.video =
-        vae.decode(latents.to(vae.parameters().front().options())).to(torch::kFloat32).clamp(-1, 1);
+    world.video = vae.decode(latents.to(vae.parameters().front().options()))
+                      .to(torch::kCPU, torch::kFloat32)
+                      .clamp(-1, 1);
     return world;
   }
 
@@ -147,7 +152,8 @@ class Generation {
 
   Network network(const Chunk& chunk) const {
     NetworkOptions options{.img_context = request_.img_context,
-                           .control_scale = request_.control_scale};
+                           .control_scale = request_.control_scale,
+                           .texts = texts_};
     if (family_.passes_fps) options.fps = request_.fps;
     for (const auto& [name, control] : request_.controls)
       if (control.weight != 0 || control.mask)
@@ -211,6 +217,7 @@ class Generation {
   WorldFamily family_;
   DenoiseOptions options_;
   Tensor text_, negative_;
+  std::shared_ptr<TextCaches> texts_ = std::make_shared<TextCaches>();
   std::vector<int64_t> shape_;  ///< latents of a chunk
 };
 

@@ -117,6 +117,12 @@ void add_control_net(WorldPipeline& pipeline, const std::string& name, const fs:
   pipeline.control_nets[name] = std::move(net);
 }
 
+void place(WorldPipeline& pipeline, torch::Device device) {
+  pipeline.transformer->to(device);
+  pipeline.vae->to(device);
+  for (const auto& [name, net] : pipeline.control_nets) net->to(device);
+}
+
 void save_world_pipeline(const fs::path& dir, const WorldPipeline& pipeline) {
   save_model(dir / "transformer", *pipeline.transformer);
   save_model(dir / "vae", *pipeline.vae);

@@ -41,6 +41,9 @@ WorldPipeline load_world_components(const std::filesystem::path& transformer,
 void add_control_net(WorldPipeline& pipeline, const std::string& name,
                      const std::filesystem::path& dir, torch::Dtype dtype);
 
+/// Moves the models to the device.
+void place(WorldPipeline& pipeline, torch::Device device);
+
 /// Spreads the net's residuals over the blocks of a base whose config does not say where they go
 /// (one trained without control); others keep their interval.
 void fit_interval(CosmosTransformer3DModel& base, const ControlModel& net);

@@ -72,7 +72,8 @@ DitInputs ControlModel::base_inputs(const ControlNetInputs& in) {
           .attention_mask = in.attention_mask,
           .fps = in.fps,
           .condition_mask = in.condition_mask,
-          .padding_mask = in.padding_mask};
+          .padding_mask = in.padding_mask,
+          .context_cache = in.context_cache};
 }
 
 Tensor ControlModel::fill_channels(const Tensor& x, int64_t channels) {

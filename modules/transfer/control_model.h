@@ -22,6 +22,7 @@ struct ControlNetInputs {
   std::vector<double> conditioning_scale = {1.0};
   Tensor padding_mask = {};    ///< [1 | B, 1, H', W']; undefined counts as zeros
   Tensor attention_mask = {};  ///< over text, [B, S]
+  std::shared_ptr<ContextCache> context_cache = {};  ///< as DitInputs has it
   std::optional<double> fps = {};
 };
 

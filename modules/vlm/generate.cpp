@@ -155,7 +155,7 @@ TensorMap run_generate(LanguageModel& model, TensorMap inputs) {
   Tensors rows;
   for (const Answer& answer : generate(model, split_batch(model, batch), options))
     rows.push_back(torch::tensor(answer.tokens, torch::kInt64));
-  return {{"sequences", torch::cat({batch.input_ids, torch::stack(rows)}, 1)}};
+  return {{"sequences", torch::cat({batch.input_ids.cpu(), torch::stack(rows)}, 1)}};
 }
 
 Tensors answer_log_probs(LanguageModel& model, const std::vector<Sequence>& sequences,

@@ -90,6 +90,14 @@ class VisualDealer {
 
 }  // namespace
 
+Sequence to_device(Sequence sequence, torch::Device device) {
+  for (Tensor* tensor :
+       {&sequence.input_ids, &sequence.pixel_values, &sequence.image_grid_thw,
+        &sequence.pixel_values_videos, &sequence.video_grid_thw, &sequence.second_per_grid_ts})
+    if (tensor->defined()) *tensor = tensor->to(device);
+  return sequence;
+}
+
 std::vector<Sequence> split_batch(const LanguageModel& model, const LanguageModelInputs& inputs) {
   const LanguageModelConfig& config = model.config();
   const int64_t merge = config.vision.spatial_merge_size;

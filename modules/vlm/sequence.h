@@ -20,6 +20,9 @@ struct Sequence {
   int64_t length() const { return input_ids.size(0); }
 };
 
+/// The sequence with its tensors on the device.
+Sequence to_device(Sequence sequence, torch::Device device);
+
 /// One packed row of all sequences, each with its own positions from 0: LanguageModelInputs with
 /// `offsets`. Nothing is padded. Throws Error when there is no sequence.
 LanguageModelInputs pack_sequences(const LanguageModel& model,
