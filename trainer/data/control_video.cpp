@@ -1,5 +1,7 @@
 #include "trainer/data/control_video.h"
 
+#include <algorithm>
+
 #include "modules/core/fields.h"
 #include "modules/transfer/signals.h"
 
@@ -9,11 +11,26 @@ bool is_computed_control(const std::string& control) {
   return control == "edge" || control == "blur" || control == "vis";
 }
 
-void validate_control(const std::string& control, const std::string& strength,
+std::vector<std::string> control_names(const std::string& controls) {
+  std::vector<std::string> names;
+  for (std::size_t begin = 0; begin < controls.size();) {
+    const std::size_t end = std::min(controls.find(',', begin), controls.size());
+    names.push_back(controls.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return names;
+}
+
+void validate_control(const std::string& controls, const std::string& strength,
                       const std::string& where) {
-  require(control.find_first_of("/\\") == std::string::npos && control != "..",
-          modules::join_path(where, "control"),
-          ": expected edge, blur or the name of a folder beside videos/, got \"", control, "\"");
+  const auto names = control_names(controls);
+  for (const std::string& name : names)
+    require(!name.empty() && name.find_first_of("/\\ ") == std::string::npos && name != ".." &&
+                std::count(names.begin(), names.end(), name) == 1,
+            modules::join_path(where, "control"),
+            ": expected edge, blur or the name of a folder beside videos/, or several of these "
+            "with commas between, got \"",
+            controls, "\"");
   if (strength != "random")
     modules::strength_from(strength, modules::join_path(where, "control_strength"));
 }

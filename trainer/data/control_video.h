@@ -3,6 +3,7 @@
 // Control videos that are made from the clip itself while data are read.
 
 #include <string>
+#include <vector>
 
 #include "modules/core/random.h"
 #include "modules/core/tensor.h"
@@ -12,9 +13,12 @@ namespace cosmos::trainer {
 /// "edge", "blur" and NVIDIA's name for the latter, "vis".
 bool is_computed_control(const std::string& control);
 
-/// Throws Error when `strength` is none, or control names a path rather than a folder beside the
-/// videos.
-void validate_control(const std::string& control, const std::string& strength,
+/// "edge,blur" -> its names; none for "".
+std::vector<std::string> control_names(const std::string& controls);
+
+/// Throws Error when `strength` is none, or a control is named twice or is a path rather than a
+/// folder beside the videos.
+void validate_control(const std::string& controls, const std::string& strength,
                       const std::string& where);
 
 /// frames: uint8 [T, H, W, 3] -> the same. With strength "random" edges draw low from [20, 100) and

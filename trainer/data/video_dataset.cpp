@@ -156,20 +156,21 @@ VideoDataset::Source VideoDataset::open(const Clip& clip) const {
          " or less, or raise fps, or widen from and to)");
   }
   choose_size(source);
-  if (!config_.control.empty() && !is_computed_control(config_.control))
-    open_control(source, source.end);
+  for (const std::string& control : control_names(config_.control))
+    if (!is_computed_control(control)) open_control(source, control, source.end);
   return source;
 }
 
-void VideoDataset::open_control(Source& source, int64_t frames) const {
+void VideoDataset::open_control(Source& source, const std::string& control, int64_t frames) const {
   const fs::path& video = source.clip.video;
-  source.control = video.parent_path().parent_path() / config_.control / video.filename();
-  require(fs::exists(source.control), source.control.string(), ": ", source.clip.name, " has no ",
-          config_.control, " video (control)");
-  source.control_info = probe_video(source.control);
-  const auto length = static_cast<int64_t>(timeline(source.control_info, config_.fps).size());
-  require(length >= frames, source.control.string(), ": too short: ", length, " frames, ",
-          source.clip.name, " is used up to ", frames);
+  const fs::path path = video.parent_path().parent_path() / control / video.filename();
+  require(fs::exists(path), path.string(), ": ", source.clip.name, " has no ", control,
+          " video (control)");
+  const VideoInfo info = probe_video(path);
+  source.controls[control] = {.path = path, .info = info};
+  const auto length = static_cast<int64_t>(timeline(info, config_.fps).size());
+  require(length >= frames, path.string(), ": too short: ", length, " frames, ", source.clip.name,
+          " is used up to ", frames);
 }
 
 void VideoDataset::choose_size(Source& source) const {
@@ -224,12 +225,13 @@ Tensor VideoDataset::window(std::size_t index, int64_t first) {
   return cached.frames.narrow(0, first - source.begin, config_.num_frames);
 }
 
-Tensor VideoDataset::control_window(const Source& source, int64_t first, const Tensor& frames,
-                                    modules::Philox& random) const {
-  if (source.control.empty())
-    return computed_control(config_.control, config_.control_strength, frames, random);
+Tensor VideoDataset::control_window(const Source& source, const std::string& control, int64_t first,
+                                    const Tensor& frames, modules::Philox& random) const {
+  const auto file = source.controls.find(control);
+  if (file == source.controls.end())
+    return computed_control(control, config_.control_strength, frames, random);
   return read_video(
-      source.control, source.control_info,
+      file->second.path, file->second.info,
       {.first = first, .frames = config_.num_frames, .fps = config_.fps, .size = source.size});
 }
 
@@ -268,8 +270,10 @@ Sample VideoDataset::get(int64_t item, uint64_t seed, int64_t sample_index) {
     return flip ? video.flip(3) : video;
   };
   sample.tensors["video"] = oriented(frames);
-  if (!config_.control.empty())
-    sample.tensors["control"] = oriented(control_window(source, first, frames, random));
+  Tensors controls;
+  for (const std::string& control : control_names(config_.control))
+    controls.push_back(oriented(control_window(source, control, first, frames, random)));
+  if (!controls.empty()) sample.tensors["control"] = torch::cat(controls);
   const double rate = config_.fps > 0 ? config_.fps : source.info.fps;
   sample.tensors["fps"] = torch::tensor(static_cast<float>(rate));
   return sample;

@@ -5,8 +5,9 @@
 //   tensors   video        uint8 [3, T, H, W]
 //             latents      [C, T', H', W'], instead of video where the clip has precomputed ones
 //             text_embeds  [S, D], where the folder has them
-//             control      uint8 [3, T, H, W], the control video of the same frames, with `control`
-//             fps          float32 [], frames a second of the window (absent with latents)
+//             control      uint8 [3 k, T, H, W], the k control videos of the same frames, with
+//             `control` fps          float32 [], frames a second of the window (absent with
+//             latents)
 //   text      caption, path
 //
 // All clips are probed when the dataset opens (on several threads, without decoding); corrupt and
@@ -15,6 +16,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -75,7 +77,7 @@ struct VideoDatasetConfig {
     v("use_latents", use_latents, "read latents/*.safetensors where the folder has them");
     v("control", control,
       "control video of each clip: edge or blur, made from it, or a folder beside videos/ (depth, "
-      "seg, ...) with files of the same names; empty = none");
+      "seg, ...) with files of the same names; several with commas between; empty = none");
     v("control_strength", control_strength,
       "of edge and blur: very_low, low, medium, high, very_high, or random: drawn per sample");
   }
@@ -98,13 +100,16 @@ class VideoDataset : public Dataset {
   const VideoDatasetConfig& config() const { return config_; }
 
  private:
+  struct ControlFile {
+    std::filesystem::path path;
+    VideoInfo info;
+  };
   /// A usable clip.
   struct Source {
     Clip clip{};
     VideoInfo info{};
     FrameSize size{};
-    std::filesystem::path control{};  ///< empty: none, or made from the clip
-    VideoInfo control_info{};
+    std::map<std::string, ControlFile> controls{};  ///< those that are not made from the clip
     std::vector<int64_t> latents_shape{};
     int64_t bucket = 0;
     int64_t begin = 0, end = 0;  ///< usable frames at the wanted rate
@@ -125,10 +130,10 @@ class VideoDataset : public Dataset {
   void open_all(const std::vector<Clip>& clips, const std::string& where);
   void bucket_latents();
   Tensor window(std::size_t source, int64_t first);
-  /// The control video of the window `frames`, [T, H, W, 3].
-  Tensor control_window(const Source& source, int64_t first, const Tensor& frames,
-                        modules::Philox& random) const;
-  void open_control(Source& source, int64_t frames) const;
+  /// A control video of the window `frames`, [T, H, W, 3].
+  Tensor control_window(const Source& source, const std::string& control, int64_t first,
+                        const Tensor& frames, modules::Philox& random) const;
+  void open_control(Source& source, const std::string& control, int64_t frames) const;
 
   VideoDatasetConfig config_;
   std::vector<Source> sources_;

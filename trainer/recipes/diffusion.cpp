@@ -213,7 +213,7 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
   return draws;
 }
 
-modules::NetworkOptions DiffusionRecipe::network_options(const Tensor& control,
+modules::NetworkOptions DiffusionRecipe::network_options(const ControlDraw& control,
                                                          std::optional<double> fps) const {
   return {.fps = fps};
 }

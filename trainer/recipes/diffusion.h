@@ -53,6 +53,11 @@ class DiffusionRecipe : public Recipe {
   std::shared_ptr<modules::VideoTokenizer> tokenizer();
 
  protected:
+  /// Control videos of a batch.
+  struct ControlDraw {
+    Tensor latents = {};  ///< of k videos, [B, k C, T, H, W]; undefined: none
+    Tensor weights = {};  ///< of their frames, [B, k, T]; undefined: 1, as numbers
+  };
   /// What is drawn for a batch and what follows from it.
   struct Draws {
     Tensor x0, noise, sigma;  ///< [B, C, T, H, W] twice, [B] float64
@@ -61,11 +66,11 @@ class DiffusionRecipe : public Recipe {
     Tensor text;              ///< [B, S, D]
     std::optional<double> fps;
     std::vector<int64_t> given;
-    Tensor control;  ///< latents of the control video, [B, C, T, H, W], or undefined
+    ControlDraw control;
   };
   virtual Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat = 0);
-  /// What the network is called with besides the noisy clip. control: as in Draws.
-  virtual modules::NetworkOptions network_options(const Tensor& control,
+  /// What the network is called with besides the noisy clip.
+  virtual modules::NetworkOptions network_options(const ControlDraw& control,
                                                   std::optional<double> fps) const;
   Tensor sample_losses(modules::CosmosTransformer3DModel& model, const Draws& draws) const;
   /// The base as its folder or the config spells it.

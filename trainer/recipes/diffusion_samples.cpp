@@ -56,8 +56,10 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     const auto sampler = modules::make_sampler(sampler_config(diffusion_), config_.samples.steps);
     modules::Philox random(static_cast<uint64_t>(i), modules::Purpose::kSampler);
     const auto control = sample.tensors.find("control_latents");
-    const auto options = network_options(
-        control == sample.tensors.end() ? Tensor() : control->second.unsqueeze(0).to(device()), {});
+    ControlDraw shown_control;
+    if (control != sample.tensors.end())
+      shown_control.latents = control->second.unsqueeze(0).to(device());
+    const auto options = network_options(shown_control, {});
     const Tensor generated =
         denoise(modules::dit_network(*transformer(), options), *sampler,
                 random.normal(latents.sizes()).to(device()), frames,
@@ -76,15 +78,17 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     const Tensor real =
         video == source.tensors.end() ? decoded : video->second.permute({1, 2, 3, 0}).contiguous();
 
-    // Rows: the real clip, what the tokenizer makes of it, its control video where there is one,
+    // Rows: the real clip, what the tokenizer makes of it, its control videos where there are any,
     // what the model makes of its start.
     const std::string name = "step-" + std::to_string(step) + "-clip-" + std::to_string(i);
     files.push_back(dir / (name + ".png"));
     Tensors rows = {real, decoded, clip};
     Json names = {"real", "tokenizer", "generated"};
     if (const auto shown = source.tensors.find("control"); shown != source.tensors.end()) {
-      rows.insert(rows.begin() + 2, shown->second.permute({1, 2, 3, 0}).contiguous());
-      names.insert(names.begin() + 2, "control");
+      for (const Tensor& control : shown->second.split(3)) {
+        rows.insert(rows.end() - 1, control.permute({1, 2, 3, 0}).contiguous());
+        names.insert(names.end() - 1, "control");
+      }
     }
     write_png(files.back(), contact_sheet(torch::cat(rows), real.size(0)));
     modules::write_json(dir / (name + ".json"), {{"item", validation_->item_name(item)},

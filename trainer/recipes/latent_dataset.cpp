@@ -19,11 +19,12 @@ class Encoder {
     if (const auto found = sample.tensors.find("latents"); found != sample.tensors.end()) {
       latents = found->second.to(torch::kFloat32).unsqueeze(0);
     } else {
-      latents = encode(sample, "video");
+      latents = encode(sample, "video")[0];
     }
     if (sample.tensors.count("control")) {
-      sample.tensors["control_latents"] =
-          tokenizer_->normalize_latents(encode(sample, "control")).squeeze(0).contiguous();
+      Tensors controls = encode(sample, "control");
+      for (Tensor& control : controls) control = tokenizer_->normalize_latents(control).squeeze(0);
+      sample.tensors["control_latents"] = torch::cat(controls).contiguous();
       sample.tensors.erase("control");
     }
     if (tokenizer_) latents = tokenizer_->normalize_latents(latents);
@@ -33,7 +34,8 @@ class Encoder {
   }
 
  private:
-  Tensor encode(const Sample& sample, const char* name) const {
+  // Latents [1, C, T, H, W] of each RGB video in the tensor [3 k, T, H, W].
+  Tensors encode(const Sample& sample, const char* name) const {
     const auto video = sample.tensors.find(name);
     require(video != sample.tensors.end(), "the data have neither video nor latents");
     require(tokenizer_ != nullptr,
@@ -41,7 +43,10 @@ class Encoder {
     const std::lock_guard lock(*mutex_);
     const auto options = tokenizer_->parameters().front().options();
     const Tensor pixels = video->second.to(torch::kFloat32).div(127.5).sub(1).unsqueeze(0);
-    return tokenizer_->encode(pixels.to(options)).mode().to(torch::kFloat32).cpu();
+    Tensors latents;
+    for (const Tensor& video : pixels.split(3, 1))
+      latents.push_back(tokenizer_->encode(video.to(options)).mode().to(torch::kFloat32).cpu());
+    return latents;
   }
 
   std::shared_ptr<modules::VideoTokenizer> tokenizer_;

@@ -29,6 +29,12 @@ std::pair<Json, Json> split(const Json& config) {
   return {own, rest};
 }
 
+// Weights of latent frames as those of their tokens.  [B, T] -> [B, t h w, 1]
+Tensor frame_map(const Tensor& weights, const Tensor& latents, const std::vector<int64_t>& patch) {
+  const int64_t tokens = latents.size(3) / patch[1] * (latents.size(4) / patch[2]);
+  return weights.slice(1, 0, weights.size(1), patch[0]).repeat_interleave(tokens, 1).unsqueeze(2);
+}
+
 }  // namespace
 
 TransferRecipe::TransferRecipe(const Json& config, const std::string& where)
@@ -36,6 +42,8 @@ TransferRecipe::TransferRecipe(const Json& config, const std::string& where)
   modules::read_fields(split(config).first, transfer_, where, modules::UnknownKeys::kRefuse);
   require(transfer_.control_dropout >= 0 && transfer_.control_dropout <= 1, where,
           ".control_dropout: expected 0 to 1, got ", transfer_.control_dropout);
+  require(transfer_.control_weights == "one" || transfer_.control_weights == "per_frame", where,
+          ".control_weights: expected one or per_frame, got ", transfer_.control_weights);
   require(!this->config().lora, where,
           ".lora: the control branch is trained whole; leave lora out");
   const Json& net = transfer_.control_net;
@@ -104,22 +112,40 @@ TransferRecipe::Draws TransferRecipe::draw(const Batch& batch, uint64_t seed, bo
   Draws draws = DiffusionRecipe::draw(batch, seed, training, repeat);
   const auto control = batch.tensors.find("control_latents");
   require(control != batch.tensors.end(), where(), ".data: the samples have no control video");
-  draws.control = control->second;
-  if (!training) return draws;
-  std::vector<float> keep;
+  const Tensor latents = control->second;
+  const int64_t videos = latents.size(1) / draws.x0.size(1), frames = latents.size(2);
+  const bool weighted = transfer_.control_weights == "per_frame";
+  std::vector<float> keep, weights;
   for (const int64_t index : batch.indices) {
+    const int64_t key = training ? index : index * config().validation_draws + repeat;
     modules::Philox random(seed, modules::Purpose::kCondition,
-                           static_cast<uint64_t>(index) | kControlStream);
-    keep.push_back(random.uniform() < transfer_.control_dropout ? 0.0f : 1.0f);
+                           static_cast<uint64_t>(key) | kControlStream);
+    const bool dropped = random.uniform() < transfer_.control_dropout;
+    keep.push_back(dropped && training ? 0.0f : 1.0f);
+    for (int64_t i = 0; weighted && i < videos * frames; ++i)
+      weights.push_back(static_cast<float>(random.uniform()));
   }
-  draws.control = draws.control * torch::tensor(keep).view({-1, 1, 1, 1, 1}).to(device());
+  draws.control.latents = latents * torch::tensor(keep).view({-1, 1, 1, 1, 1}).to(device());
+  if (weighted)
+    draws.control.weights = torch::tensor(weights).view({-1, videos, frames}).to(device());
   return draws;
 }
 
-modules::NetworkOptions TransferRecipe::network_options(const Tensor& control,
+modules::NetworkOptions TransferRecipe::network_options(const ControlDraw& control,
                                                         std::optional<double> fps) const {
   modules::NetworkOptions options{.fps = fps};
-  if (control.defined()) options.branches.push_back({.net = net_, .latents = control});
+  if (!control.latents.defined()) return options;
+  const Tensors videos = control.latents.split(dit_config().out_channels, 1);
+  for (std::size_t k = 0; k < videos.size(); ++k) {
+    options.branches.push_back({.net = net_, .latents = videos[k]});
+    if (transfer_.control_weights != "per_frame") continue;
+    const auto index = static_cast<int64_t>(k);
+    const Tensor weights = control.weights.defined()
+                               ? control.weights.select(1, index)
+                               : videos[k].new_ones({videos[k].size(0), videos[k].size(2)});
+    options.branches.back().map = frame_map(weights, videos[k], dit_config().patch_size);
+  }
+  normalize_weights(options.branches);
   return options;
 }
 
@@ -127,7 +153,7 @@ std::map<std::string, double> TransferRecipe::start_metrics(const Batch& first,
                                                             const StepContext& context) {
   const torch::NoGradGuard no_grad;
   Draws draws = draw(first, context.seed, context.training, 0);
-  draws.control = Tensor();
+  draws.control = {};
   return {{"base_loss", sample_losses(*transformer(), draws).mean().item<double>()}};
 }
 

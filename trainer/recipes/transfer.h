@@ -10,6 +10,9 @@
 // The loss is that of the base with the branch's residuals; gradients pass through the frozen base
 // into the branch. A fresh branch starts from the base's first blocks and changes nothing.
 // Per sample, from a stream of its own, control dropout turns the control latents into zeros.
+// Several controls ("control": "edge,blur") go through the one branch, and their residuals are
+// added up; with "control_weights": "per_frame" each latent frame of each has a weight drawn from
+// U(0, 1), divided by max(1, their sum) as in generation.
 
 #include "modules/transfer/control_net.h"
 #include "trainer/recipes/diffusion.h"
@@ -19,6 +22,7 @@ namespace cosmos::trainer {
 struct TransferConfig {
   Json control_net = Json::object();
   double control_dropout = 0;
+  std::string control_weights = "one";
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -26,6 +30,8 @@ struct TransferConfig {
       "{\"path\": DIR} of a CosmosControlNetModel folder, or for a fresh one "
       "{\"n_controlnet_blocks\": 4, \"control_channels\": 128}");
     v("control_dropout", control_dropout, "share of the clips whose control becomes zeros");
+    v("control_weights", control_weights,
+      "one, or per_frame: drawn for every latent frame of every control");
   }
 };
 
@@ -49,7 +55,7 @@ class TransferRecipe : public DiffusionRecipe {
 
  protected:
   Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat) override;
-  modules::NetworkOptions network_options(const Tensor& control,
+  modules::NetworkOptions network_options(const ControlDraw& control,
                                           std::optional<double> fps) const override;
 
  private:

@@ -122,6 +122,38 @@ TEST_CASE("control dropout takes the control away", "[recipe][transfer]") {
         Approx(dropped->loss(batch, validation).value.item<double>()));
 }
 
+TEST_CASE("two controls with weights of frames go through one branch", "[recipe][transfer]") {
+  Json config = recipe_json();
+  config["control_weights"] = "per_frame";
+  torch::manual_seed(1);
+  TransferRecipe weighted(config, "test");
+  torch::manual_seed(1);
+  TransferRecipe plain(recipe_json(), "test");
+  for (auto* recipe : {&weighted, &plain}) {
+    torch::manual_seed(2);
+    torch::NoGradGuard no_grad;
+    for (auto& weight : recipe->model()->parameters()) weight.add_(0.1 * torch::randn_like(weight));
+  }
+  const auto loss = [](TransferRecipe& recipe, Batch batch, const Tensor& more, uint64_t seed) {
+    Tensor& control = batch.tensors["control_latents"];
+    control = torch::cat({control, more}, 1);
+    return recipe.loss(batch, {.seed = seed}).value.item<double>();
+  };
+  const Batch batch = batch_of(*plain.train_data(), {0, 1});
+  const Tensor control = batch.tensors.at("control_latents"), other = control.flip(2);
+  // As numbers both count 1: their order is nothing. Weights are drawn by their place and seed.
+  const double both = loss(plain, batch, other, 4);
+  Batch swapped = batch;
+  swapped.tensors["control_latents"] = other;
+  CHECK(loss(plain, swapped, control, 4) == Approx(both).epsilon(1e-5));
+  const double drawn = loss(weighted, batch, other, 4);
+  CHECK(drawn != Approx(both).epsilon(1e-6));
+  CHECK(loss(weighted, batch, other, 4) == drawn);
+  CHECK(loss(weighted, swapped, control, 4) != Approx(drawn).epsilon(1e-6));
+  const double alone = plain.loss(batch, {.seed = 4}).value.item<double>();
+  CHECK(loss(plain, batch, torch::zeros_like(control).slice(1, 0, 0), 4) == Approx(alone));
+}
+
 TEST_CASE("a trained branch comes back from its folder", "[recipe][transfer]") {
   modules::register_builtin_models();
   const test::TempFolder dir;
@@ -150,6 +182,8 @@ TEST_CASE("mistakes in a transfer recipe are named", "[recipe][transfer]") {
   };
   CHECK_THROWS_WITH(with("control_dropout", 2),
                     "a.json: recipe.control_dropout: expected 0 to 1, got 2");
+  CHECK_THROWS_WITH(with("control_weights", "frames"),
+                    "a.json: recipe.control_weights: expected one or per_frame, got frames");
   CHECK_THROWS_WITH(with("control_net", {{"blocks", 2}}),
                     Catch::Contains("a.json: recipe.control_net"));
   CHECK_THROWS_WITH(with("lora", {{"rank", 2}}), Catch::Contains("leave lora out"));
@@ -183,6 +217,11 @@ TEST_CASE("clips come with their control videos", "[dataset][transfer]") {
   CHECK(edges.sizes() == edge.tensors.at("video").sizes());
   CHECK(edges.slice(3, 13, 19).max().item<int64_t>() == 255);  // the border, and nothing else
   CHECK(edges.slice(3, 0, 12).max().item<int64_t>() == 0);
+
+  const Sample two = sample({{"control", "edge,depth"}, {"control_strength", "low"}});
+  CHECK(two.tensors.at("control").size(0) == 6);
+  CHECK(two.tensors.at("control").slice(0, 0, 3).equal(edges));
+  CHECK_THROWS_WITH(sample({{"control", "edge,,blur"}}), Catch::Contains("commas between"));
 
   const Sample depth = sample({{"control", "depth"}});
   const auto mean = [](const Tensor& x) { return x.to(torch::kFloat32).mean({0, 2, 3}); };
