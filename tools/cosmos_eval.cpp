@@ -7,9 +7,11 @@
 #include <iomanip>
 #include <iostream>
 #include <map>
+#include <optional>
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
+#include "modules/metrics/control.h"
 #include "modules/metrics/frames.h"
 #include "modules/metrics/sampson.h"
 #include "tools/program.h"
@@ -25,6 +27,8 @@ constexpr const char* kHelp = R"(
 Metrics (--metrics, comma separated; a number a frame, then their mean)
   psnr      dB, of RGB in [0, 1]
   ssim      structural similarity of RGB
+  canny     F1 of Canny edges (100, 200): how well a clip follows its reference's edges
+  blur      SSIM of both clips blurred as the control "blur" is (medium)
   depth     of depth videos (grey, larger is farther): scale-invariant RMSE of the logarithm
   iou       of segmentation videos (one flat colour a class): mean intersection over union
   sampson   of the clip alone: pixels by which points followed from each frame to the next miss the
@@ -42,6 +46,7 @@ struct Arguments {
   std::string clip, reference, output;
   std::vector<std::string> metrics;
   uint64_t seed = 0;
+  std::optional<int64_t> reference_start;
 };
 
 constexpr int64_t kFramesAtOnce = 16;
@@ -49,17 +54,33 @@ constexpr int64_t kFramesAtOnce = 16;
 /// Frames of a clip, a few at a time: [n, 3, H, W] in [0, 1].
 class Frames {
  public:
-  explicit Frames(const fs::path& path) : path_(path), info_(trainer::probe_video(path)) {}
+  explicit Frames(const fs::path& path) : path_(path), info_(trainer::probe_video(path)) {
+    frames_ = info_.frames();
+    size_ = {.height = info_.height, .width = info_.width};
+  }
 
-  const trainer::VideoInfo& info() const { return info_; }
+  /// From now on the frames from `start` on, as many and as large as those of `clip`.
+  void cut_like(const Frames& clip, int64_t start) {
+    require(start >= 0 && start + clip.frames_ <= info_.frames(), path_.string(), ": frames ",
+            start, " to ", start + clip.frames_ - 1, " are compared, it has ", info_.frames());
+    start_ = start;
+    frames_ = clip.frames_;
+    size_ = clip.size_;
+  }
+
+  int64_t frames() const { return frames_; }
+  const trainer::FrameSize& size() const { return size_; }
   Tensor read(int64_t first, int64_t count) const {
-    const Tensor frames = trainer::read_video(path_, info_, {.first = first, .frames = count});
+    const Tensor frames = trainer::read_video(
+        path_, info_, {.first = start_ + first, .frames = count, .size = size_});
     return frames.permute({0, 3, 1, 2}).to(torch::kFloat32) / 255;
   }
 
  private:
   fs::path path_;
   trainer::VideoInfo info_;
+  trainer::FrameSize size_;
+  int64_t start_ = 0, frames_ = 0;
 };
 
 Tensor grey(const Tensor& frames) {
@@ -72,6 +93,8 @@ const std::map<std::string, Metric>& paired_metrics() {
   static const std::map<std::string, Metric> table = {
       {"psnr", psnr},
       {"ssim", ssim},
+      {"canny", [](const Tensor& a, const Tensor& b) { return canny_f1(a, b); }},
+      {"blur", [](const Tensor& a, const Tensor& b) { return blur_ssim(a, b); }},
       {"depth",
        [](const Tensor& a, const Tensor& b) { return scale_invariant_rmse(grey(a), grey(b)); }},
       {"iou", [](const Tensor& a,
@@ -101,14 +124,14 @@ void add_means(Json& scores) {
 
 Json score_pairs(const Frames& clip, const Frames& reference, const std::string& where,
                  const std::vector<std::string>& metrics) {
-  const auto& a = clip.info();
-  const auto& b = reference.info();
-  require(a.frames() == b.frames() && a.height == b.height && a.width == b.width, where, ": ",
-          a.frames(), " frames of ", a.height, " x ", a.width, ", its reference has ", b.frames(),
-          " of ", b.height, " x ", b.width);
+  const auto &a = clip.size(), &b = reference.size();
+  require(clip.frames() == reference.frames() && a.height == b.height && a.width == b.width, where,
+          ": ", clip.frames(), " frames of ", a.height, " x ", a.width, ", its reference has ",
+          reference.frames(), " of ", b.height, " x ", b.width,
+          " (--reference-start N compares with a part of it, scaled)");
   Json scores = Json::object();
-  for (int64_t first = 0; first < a.frames(); first += kFramesAtOnce) {
-    const int64_t count = std::min(kFramesAtOnce, a.frames() - first);
+  for (int64_t first = 0; first < clip.frames(); first += kFramesAtOnce) {
+    const int64_t count = std::min(kFramesAtOnce, clip.frames() - first);
     const Tensor x = clip.read(first, count), y = reference.read(first, count);
     for (const auto& metric : metrics) {
       const auto found = paired_metrics().find(metric);
@@ -122,7 +145,7 @@ Json score_sampson(const Frames& clip, uint64_t seed) {
   Json scores = Json::object();
   scores["sampson"]["frames"] = Json::array();
   Tensor last;
-  for (int64_t i = 0; i < clip.info().frames(); ++i) {
+  for (int64_t i = 0; i < clip.frames(); ++i) {
     const Tensor frame = grey(clip.read(i, 1))[0];
     if (last.defined()) {
       const double error = sampson_error(match_frames(last, frame), seed);
@@ -136,8 +159,11 @@ Json score_sampson(const Frames& clip, uint64_t seed) {
 Json score(const fs::path& clip, const fs::path& reference, const Arguments& arguments) {
   const Frames frames(clip);
   Json scores = Json::object();
-  if (!reference.empty())
-    scores = score_pairs(frames, Frames(reference), clip.string(), arguments.metrics);
+  if (!reference.empty()) {
+    Frames other(reference);
+    if (arguments.reference_start) other.cut_like(frames, *arguments.reference_start);
+    scores = score_pairs(frames, other, clip.string(), arguments.metrics);
+  }
   if (std::find(arguments.metrics.begin(), arguments.metrics.end(), "sampson") !=
       arguments.metrics.end())
     scores.update(score_sampson(frames, arguments.seed));
@@ -173,6 +199,9 @@ cxxopts::Options make_options() {
   auto add = options.add_options();
   add("clip", "clip, or folder of clips, to judge", text(""), "PATH");
   add("reference", "what they are judged by", text(""), "PATH");
+  add("reference-start",
+      "compare with the reference's frames from this one on, scaled to the clip's size",
+      cxxopts::value<int64_t>(), "N");
   add("metrics", "see below", cxxopts::value<std::vector<std::string>>(), "LIST");
   add("seed", "of RANSAC", cxxopts::value<uint64_t>()->default_value("0"), "N");
   add("output", "JSON file with every frame's numbers", text(""), "FILE");
@@ -186,6 +215,8 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
                       .output = parsed["output"].as<std::string>(),
                       .metrics = {"psnr", "ssim"},
                       .seed = parsed["seed"].as<uint64_t>()};
+  if (parsed.count("reference-start"))
+    arguments.reference_start = parsed["reference-start"].as<int64_t>();
   if (parsed.count("metrics")) arguments.metrics = parsed["metrics"].as<std::vector<std::string>>();
   require(parsed.unmatched().empty(), "unexpected argument ",
           parsed.unmatched().empty() ? "" : parsed.unmatched()[0]);
@@ -193,7 +224,7 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   for (const auto& metric : arguments.metrics) {
     const bool paired = paired_metrics().count(metric) > 0;
     require(paired || metric == "sampson", "--metrics: ", metric,
-            " is not known (psnr, ssim, depth, iou, sampson)");
+            " is not known (psnr, ssim, canny, blur, depth, iou, sampson)");
     require(!paired || !arguments.reference.empty(), "--reference is missing: ", metric,
             " judges by one");
   }

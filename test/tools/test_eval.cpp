@@ -37,15 +37,43 @@ TEST_CASE("cosmos-eval judges clips frame by frame", "[eval]") {
   const Answer done =
       run_program("cosmos-eval", "--clip " + (folder / "ours").string() + " --reference " +
                                      (folder / "theirs").string() +
-                                     " --metrics psnr,ssim,iou,sampson --output " + out);
+                                     " --metrics psnr,ssim,canny,blur,iou,sampson --output " + out);
   INFO(done.text);
   REQUIRE(done.code == 0);
   const Json scores = modules::read_json(out)["clips"]["a.mkv"];
   CHECK(scores["psnr"]["frames"].size() == 18);
   CHECK(scores["psnr"]["mean"].get<double>() == Approx(22.1).margin(0.6));  // 20 log10(255 / 20)
   CHECK(scores["ssim"]["mean"].get<double>() > 0.9);
+  CHECK(scores["canny"]["mean"].get<double>() > 0.97);  // brightness moves few edges
+  CHECK(scores["blur"]["mean"].get<double>() > 0.9);
   CHECK(scores["iou"]["mean"].get<double>() < 1);
   CHECK(scores["sampson"]["frames"].size() == 17);
+}
+
+TEST_CASE("cosmos-eval compares with a part of a longer and larger clip", "[eval]") {
+  TempFolder folder;
+  const Tensor ramp = (torch::arange(24) * 4).view({1, 1, 24, 1});
+  const Tensor clip = ((torch::arange(9) * 15).view({9, 1, 1, 1}) + ramp)  // brighter by frame
+                          .expand({9, 16, 24, 3})
+                          .to(torch::kUInt8)
+                          .contiguous();
+  write(folder / "long.mkv", clip.repeat_interleave(2, 1).repeat_interleave(2, 2));
+  write(folder / "part.mkv", clip.slice(0, 3, 7).contiguous());
+  const auto score = [&](const std::string& start) {
+    return run_program("cosmos-eval", "--clip " + (folder / "part.mkv").string() + " --reference " +
+                                          (folder / "long.mkv").string() +
+                                          " --metrics psnr --reference-start " + start +
+                                          " --output " + (folder / "scores.json").string());
+  };
+  const auto psnr_at = [&](const std::string& start) {
+    const Answer answer = score(start);
+    INFO(answer.text);
+    REQUIRE(answer.code == 0);
+    return modules::read_json(folder / "scores.json")["clips"]["part.mkv"]["psnr"]["mean"]
+        .get<double>();
+  };
+  CHECK(psnr_at("3") > psnr_at("2") + 6);
+  CHECK(score("6").text.find("frames 6 to 9 are compared, it has 9") != std::string::npos);
 }
 
 TEST_CASE("cosmos-eval refuses what cannot be compared in one line", "[eval]") {

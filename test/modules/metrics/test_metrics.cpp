@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "modules/metrics/control.h"
 #include "modules/metrics/frames.h"
 #include "modules/metrics/sampson.h"
 
@@ -65,6 +66,45 @@ TEST_CASE("PSNR and SSIM", "[metrics]") {
   CHECK(ssim(a, b)[1].item<double>() == Approx(mean).epsilon(1e-9));
   CHECK_THROWS_AS(psnr(a, a.slice(3, 1)), Error);
   CHECK_THROWS_AS(ssim(a.slice(2, 0, 5), a.slice(2, 0, 5)), Error);
+}
+
+TEST_CASE("Canny F1 and blur SSIM", "[metrics]") {
+  torch::manual_seed(6);
+  const std::vector<int64_t> size = {24, 40};
+  const auto scene = [&] {  // smooth, with edges that cross it
+    return torch::upsample_bilinear2d(torch::rand({2, 3, 4, 6}), size, false).clamp(0, 1);
+  };
+  const Tensor a = scene(), b = 0.6 * a + 0.4 * scene();
+  const EdgeThresholds weak = edge_thresholds(Strength::kVeryLow);
+  const auto bytes = [](const Tensor& x) {
+    return (x * 255).round().to(torch::kUInt8).permute({0, 2, 3, 1}).contiguous();
+  };
+  const Tensor f1 = canny_f1(a, b, weak), similar = blur_ssim(a, b);
+  const Tensor edges_a = canny_edges(bytes(a), weak), edges_b = canny_edges(bytes(b), weak);
+  const BlurOptions medium = blur_options(Strength::kMedium);
+  const auto planes = [&](const Tensor& x) {
+    return blur(bytes(x), medium).permute({0, 3, 1, 2}).to(torch::kFloat64) / 255;
+  };
+  const Tensor blurred_a = planes(a), blurred_b = planes(b);
+  for (int64_t t = 0; t < 2; ++t) {
+    double both = 0, ours = 0, theirs = 0;
+    for (int64_t y = 0; y < size[0]; ++y)
+      for (int64_t x = 0; x < size[1]; ++x) {
+        const bool in_a = edges_a[t][y][x][0].item<int>() > 0;
+        const bool in_b = edges_b[t][y][x][0].item<int>() > 0;
+        both += in_a && in_b, ours += in_a, theirs += in_b;
+      }
+    REQUIRE(both > 0);
+    const double precision = both / ours, recall = both / theirs;
+    CHECK(f1[t].item<double>() ==
+          Approx(2 * precision * recall / (precision + recall)).epsilon(1e-12));
+    double sum = 0;
+    for (int64_t c = 0; c < 3; ++c) sum += plain_ssim(blurred_a[t][c], blurred_b[t][c]);
+    CHECK(similar[t].item<double>() == Approx(sum / 3).epsilon(1e-9));
+  }
+  CHECK(canny_f1(a, a, weak).min().item<double>() == 1);
+  CHECK(blur_ssim(a, a).min().item<double>() == Approx(1));
+  CHECK(f1.max().item<double>() < 1);
 }
 
 TEST_CASE("F1 of edges, IoU of labels", "[metrics]") {
