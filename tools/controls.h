@@ -4,8 +4,10 @@
 //
 //   --control NAME[=FILE][:WEIGHT][@MASK]
 //
-// FILE and MASK are videos or pictures (a picture holds for every frame). Without FILE, edge and
-// blur (vis) are computed from the clip of --control-from.
+// FILE and MASK are videos or pictures (a picture holds for every frame). MASK may also be numbers
+// from 0 to 1 with commas between, the weights of frames spread evenly over the clip (1,0: from 1
+// at the first frame down to 0 at the last). Without FILE, edge and blur (vis) are computed from
+// the clip of --control-from.
 
 #include <algorithm>
 #include <charconv>
@@ -49,19 +51,47 @@ inline ControlArgument parse_control(const std::string& text) {
   return control;
 }
 
-/// A number, or as many as there are control blocks, separated by commas.
-inline std::vector<double> parse_weights(const std::string& text) {
+/// Numbers separated by commas.
+inline std::vector<double> parse_numbers(const std::string& text, const std::string& where) {
   std::vector<double> weights;
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
     double weight = 0;
     const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, weight);
-    require(error == std::errc() && stop == text.data() + end,
-            "--control-weight: expected numbers separated by commas, got ", text);
+    require(error == std::errc() && stop == text.data() + end, where,
+            ": expected numbers separated by commas, got ", text);
     weights.push_back(weight);
     begin = end + 1;
   }
   return weights;
+}
+
+/// A number, or as many as there are control blocks.
+inline std::vector<double> parse_weights(const std::string& text) {
+  return parse_numbers(text, "--control-weight");
+}
+
+/// Whether a mask is the weights of frames, not a file's name.
+inline bool is_number_list(const std::string& mask) {
+  return mask.find_first_not_of("0123456789.,") == std::string::npos;
+}
+
+/// Weights over a clip of `length` frames, linear between `numbers`, as a mask's frames.
+inline modules::FrameSource frame_weights(const std::vector<double>& numbers, int64_t length,
+                                          const trainer::FrameSize& size) {
+  return [=](int64_t first, int64_t count) {
+    const double last = static_cast<double>(numbers.size() - 1);
+    Tensor weights = torch::empty({count});
+    for (int64_t i = 0; i < count; ++i) {
+      const auto frame = static_cast<double>(first + i);
+      const double place = length > 1 ? frame / static_cast<double>(length - 1) * last : 0;
+      const auto low = std::min(static_cast<std::size_t>(place), numbers.size() - 1);
+      const std::size_t high = std::min(low + 1, numbers.size() - 1);
+      weights[i] =
+          numbers[low] + (place - static_cast<double>(low)) * (numbers[high] - numbers[low]);
+    }
+    return weights.view({1, 1, count, 1, 1}).expand({1, 1, count, size.height, size.width});
+  };
 }
 
 /// A file's frames as uint8 [n, H, W, 3], any part of them.
@@ -77,9 +107,10 @@ inline bool is_picture(const std::filesystem::path& path) {
          ending == ".bmp";
 }
 
-/// fps 0: every frame of a video as it is. A picture has `picture_length` frames.
+/// A video from frame `start` on. fps 0: every frame of it as it is. A picture has `picture_length`
+/// frames.
 inline Footage open_footage(const std::filesystem::path& path, double fps,
-                            const trainer::FrameSize& size, int64_t picture_length) {
+                            const trainer::FrameSize& size, int64_t start, int64_t picture_length) {
   if (is_picture(path)) {
     const Tensor image = trainer::read_image(path, size);
     return {[image](int64_t, int64_t count) {
@@ -89,11 +120,13 @@ inline Footage open_footage(const std::filesystem::path& path, double fps,
   }
   const auto info = trainer::probe_video(path);
   const auto length = static_cast<int64_t>(trainer::timeline(info, fps).size());
-  return {[path, info, fps, size](int64_t first, int64_t count) {
-            return trainer::read_video(path, info,
-                                       {.first = first, .frames = count, .fps = fps, .size = size});
+  require(start >= 0 && start < length, path.string(), ": frame ", start,
+          " is the first to be read, the video has ", length);
+  return {[path, info, fps, size, start](int64_t first, int64_t count) {
+            return trainer::read_video(
+                path, info, {.first = start + first, .frames = count, .fps = fps, .size = size});
           },
-          length};
+          length - start};
 }
 
 /// [n, H, W, 3] -> [1, 3, n, H, W] in [-1, 1]
@@ -101,21 +134,24 @@ inline Tensor as_clip(const Tensor& frames) {
   return trainer::from_frames(frames.contiguous()).unsqueeze(0);
 }
 
+/// A picture lasts as long as the longest video beside it.
+constexpr int64_t kPictureLength = int64_t{1} << 40;
+
 struct ControlOptions {
   std::string from;  ///< RGB clip for edge and blur
   modules::Strength strength = modules::Strength::kMedium;
   double fps = 0;
   trainer::FrameSize size;
+  int64_t start = 0;                ///< first frame of the control clips to read
+  int64_t length = kPictureLength;  ///< frames of the clip to make; more than there are: all
 };
-
-/// A picture lasts as long as the longest video beside it.
-constexpr int64_t kPictureLength = int64_t{1} << 40;
 
 inline modules::ControlSignal open_control(const ControlArgument& argument,
                                            const ControlOptions& options) {
   modules::ControlSignal signal{.weight = argument.weight};
   if (!argument.file.empty()) {
-    const Footage footage = open_footage(argument.file, options.fps, options.size, kPictureLength);
+    const Footage footage =
+        open_footage(argument.file, options.fps, options.size, options.start, kPictureLength);
     signal.length = footage.length;
     signal.frames = [footage](int64_t first, int64_t count) {
       return as_clip(footage.frames(first, count));
@@ -126,7 +162,8 @@ inline modules::ControlSignal open_control(const ControlArgument& argument,
             ": expected ", argument.name, "=FILE; only edge and blur are made from a clip");
     require(!options.from.empty(), "--control ", argument.name, ": expected ", argument.name,
             "=FILE, or the clip to make it from with --control-from");
-    const Footage footage = open_footage(options.from, options.fps, options.size, kPictureLength);
+    const Footage footage =
+        open_footage(options.from, options.fps, options.size, options.start, kPictureLength);
     signal.length = footage.length;
     signal.frames = [footage, edge, strength = options.strength](int64_t first, int64_t count) {
       const Tensor rgb = footage.frames(first, count);
@@ -135,7 +172,17 @@ inline modules::ControlSignal open_control(const ControlArgument& argument,
     };
   }
   if (argument.mask.empty()) return signal;
-  const Footage mask = open_footage(argument.mask, options.fps, options.size, kPictureLength);
+  if (is_number_list(argument.mask)) {
+    const auto numbers = parse_numbers(argument.mask, "--control " + argument.name);
+    for (const double number : numbers)
+      require(number >= 0 && number <= 1, "--control ", argument.name,
+              ": expected weights of frames from 0 to 1, got ", argument.mask);
+    const int64_t length = std::min(signal.length, options.length);
+    signal.mask = frame_weights(numbers, length, options.size);
+    return signal;
+  }
+  const Footage mask =
+      open_footage(argument.mask, options.fps, options.size, options.start, kPictureLength);
   signal.length = std::min(signal.length, mask.length);
   signal.mask = [mask](int64_t first, int64_t count) {  // the mean of its channels
     return mask.frames(first, count).to(torch::kFloat32).mean(3).div(255).unsqueeze(0).unsqueeze(0);

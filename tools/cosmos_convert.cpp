@@ -16,6 +16,7 @@
 #include "modules/hub/weight_folder.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "tools/byte_size.h"
 #include "tools/convert_embed.h"
 #include "tools/convert_native.h"
 #include "tools/program.h"
@@ -78,20 +79,6 @@ struct Arguments {
 
 bool is_native(const std::string& command) {
   return command == "import" || command == "native";
-}
-
-/// "5GB", "500MB", "1GiB", "123456" -> bytes.
-int64_t parse_bytes(const std::string& text) {
-  static const std::pair<const char*, double> kUnits[] = {
-      {"KB", 1e3},        {"MB", 1e6},           {"GB", 1e9}, {"KiB", 1024.0},
-      {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"B", 1},    {"", 1}};
-  char* end = nullptr;
-  const double number = std::strtod(text.c_str(), &end);
-  for (const auto& [unit, factor] : kUnits)
-    if (end != text.c_str() && std::string(end) == unit && number * factor >= 1 &&
-        number * factor < 9e18)
-      return static_cast<int64_t>(number * factor);
-  fail("--max-shard-size: expected a size such as 5GB or 500MB, got ", text);
 }
 
 bool is_folder(const fs::path& path) {
@@ -363,18 +350,19 @@ void refuse_stray(const cxxopts::ParseResult& parsed, const std::string& command
 
 Arguments parse(const cxxopts::ParseResult& parsed) {
   const auto text = [&](const char* key) { return parsed[key].as<std::string>(); };
-  Arguments arguments{.command = text("command"),
-                      .model = text("model"),
-                      .adapter = text("adapter"),
-                      .output = text("output"),
-                      .format = text("format"),
-                      .name = text("name"),
-                      .base_model = text("base-model"),
-                      .data = text("data"),
-                      .max_shard_bytes = parse_bytes(text("max-shard-size")),
-                      .ema = parsed.count("ema") > 0,
-                      .overwrite = parsed.count("overwrite") > 0,
-                      .fp8 = parsed.count("fp8") > 0};
+  Arguments arguments{
+      .command = text("command"),
+      .model = text("model"),
+      .adapter = text("adapter"),
+      .output = text("output"),
+      .format = text("format"),
+      .name = text("name"),
+      .base_model = text("base-model"),
+      .data = text("data"),
+      .max_shard_bytes = tools::parse_bytes(text("max-shard-size"), "--max-shard-size"),
+      .ema = parsed.count("ema") > 0,
+      .overwrite = parsed.count("overwrite") > 0,
+      .fp8 = parsed.count("fp8") > 0};
   const std::string& command = arguments.command;
   require(is_native(command) || command == "export" || command == "cast" || command == "merge" ||
               command == "adapter",

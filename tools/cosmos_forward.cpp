@@ -7,11 +7,11 @@
 #include <iostream>
 #include <unordered_set>
 
-#include "modules/core/device.h"
 #include "modules/hub/registry.h"
 #include "modules/hub/safetensors.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "tools/device_option.h"
 #include "tools/program.h"
 
 namespace {
@@ -37,7 +37,8 @@ the base is frozen: gradients are those of the adapter.
 Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage.)";
 
 struct Arguments {
-  std::string model, adapter, inputs, outputs, method, dtype, device;
+  std::string model, adapter, inputs, outputs, method, dtype;
+  torch::Device device = torch::kCPU;
   bool backward = false;
 };
 
@@ -94,10 +95,9 @@ void forward(const Arguments& arguments) {
   const torch::Dtype dtype = run_dtype(arguments.dtype);
   auto model = load_model(arguments.model, {.dtype = dtype});
   if (!arguments.adapter.empty()) load_adapter(*model, arguments.adapter);
-  const torch::Device device = choose_device(arguments.device, "--device");
-  model->to(device);
+  model->to(arguments.device);
   model->eval();
-  const TensorMap inputs = read_inputs(arguments.inputs, dtype, device);
+  const TensorMap inputs = read_inputs(arguments.inputs, dtype, arguments.device);
 
   torch::AutoGradMode record(arguments.backward);
   TensorMap outputs = model->run(arguments.method, inputs);
@@ -122,8 +122,7 @@ cxxopts::Options make_options() {
   add("backward", "write loss and gradients too");
   add("dtype", "float32 or bfloat16, of weights and floating inputs",
       cxxopts::value<std::string>()->default_value("float32"), "TYPE");
-  add("device", "auto (a GPU where there is one), cpu, cuda or cuda:N",
-      cxxopts::value<std::string>()->default_value("auto"), "NAME");
+  tools::add_device_option(options);
   add("h,help", "this text");
   return options;
 }
@@ -140,7 +139,7 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
                       .outputs = parsed["outputs"].as<std::string>(),
                       .method = parsed["method"].as<std::string>(),
                       .dtype = parsed["dtype"].as<std::string>(),
-                      .device = parsed["device"].as<std::string>(),
+                      .device = tools::device_of(parsed),
                       .backward = parsed.count("backward") > 0};
   const std::string& method = arguments.method;
   require(method == "forward" || method == "encode" || method == "decode" || method == "generate",

@@ -12,6 +12,7 @@
 #include "modules/lora/files.h"
 #include "modules/registry.h"
 #include "modules/vlm/generate.h"
+#include "tools/device_option.h"
 #include "tools/program.h"
 #include "trainer/data/chat_encoder.h"
 #include "trainer/recipes/choice.h"
@@ -52,6 +53,7 @@ struct Arguments {
   std::string instruction, summary;
   std::vector<std::string> images, videos;
   int64_t batch = 8;
+  torch::Device device = torch::kCPU;
   Json processor = Json::object();
   GenerateOptions generate;
 };
@@ -60,6 +62,7 @@ struct Arguments {
 struct Session {
   std::shared_ptr<LanguageModel> model;
   std::shared_ptr<const ChatEncoder> encoder;
+  torch::Device device = torch::kCPU;
 };
 
 Session open_session(Arguments& arguments) {
@@ -69,6 +72,8 @@ Session open_session(Arguments& arguments) {
   session.model = std::dynamic_pointer_cast<LanguageModel>(load_model(arguments.model, options));
   require(session.model != nullptr, arguments.model, ": is not a language model's folder");
   if (!arguments.adapter.empty()) load_adapter(*session.model, arguments.adapter);
+  session.device = arguments.device;
+  session.model->to(session.device);
   session.model->eval();
   session.encoder = ChatEncoder::load(arguments.model, arguments.processor, "--processor");
   arguments.generate.stop_tokens = session.encoder->stop_tokens();
@@ -177,12 +182,12 @@ std::vector<Line> read_lines(const Arguments& arguments) {
 /// The sequences of lines that can be encoded; the others get their error.
 template <typename Encode>
 std::vector<Line*> encode_lines(std::vector<Line*> lines, std::vector<Sequence>& sequences,
-                                Encode encode) {
+                                torch::Device device, Encode encode) {
   std::vector<Line*> good;
   for (Line* line : lines) {
     if (!line->error.empty()) continue;
     try {
-      sequences.push_back(encode(line->conversation));
+      sequences.push_back(to_device(encode(line->conversation), device));
       good.push_back(line);
     } catch (const Error& error) {
       line->error = error.what();
@@ -195,7 +200,7 @@ std::vector<Line*> encode_lines(std::vector<Line*> lines, std::vector<Sequence>&
 std::vector<Answer> write_answers(const Session& session, const GenerateOptions& options,
                                   std::vector<Line*>& lines) {
   std::vector<Sequence> prompts;
-  lines = encode_lines(std::move(lines), prompts,
+  lines = encode_lines(std::move(lines), prompts, session.device,
                        [&](const Conversation& c) { return session.encoder->prompt(c); });
   return prompts.empty() ? std::vector<Answer>{} : generate(*session.model, prompts, options);
 }
@@ -233,15 +238,16 @@ void choose_lines(const Session& session, const GenerateOptions& options, std::v
 void score_lines(const Session& session, std::vector<Line*> lines) {
   std::vector<Sequence> sequences;
   std::vector<int64_t> begins;
-  lines = encode_lines(std::move(lines), sequences, [&](const Conversation& conversation) {
-    EncodedConversation encoded = session.encoder->encode(conversation);
-    begins.push_back(trainer::last_answer_begin(encoded.labels));
-    // What follows the answer's end (a newline) is no part of it.
-    const Tensor learned = encoded.labels.ne(kIgnoreToken).nonzero();
-    encoded.sequence.input_ids =
-        encoded.sequence.input_ids.narrow(0, 0, learned[-1].item<int64_t>() + 1);
-    return encoded.sequence;
-  });
+  lines = encode_lines(
+      std::move(lines), sequences, session.device, [&](const Conversation& conversation) {
+        EncodedConversation encoded = session.encoder->encode(conversation);
+        begins.push_back(trainer::last_answer_begin(encoded.labels));
+        // What follows the answer's end (a newline) is no part of it.
+        const Tensor learned = encoded.labels.ne(kIgnoreToken).nonzero();
+        encoded.sequence.input_ids =
+            encoded.sequence.input_ids.narrow(0, 0, learned[-1].item<int64_t>() + 1);
+        return encoded.sequence;
+      });
   if (sequences.empty()) return;
   const torch::NoGradGuard no_grad;
   const Tensors scores = answer_log_probs(*session.model, sequences, begins);
@@ -305,7 +311,8 @@ void stream_answer(const Session& session, const Arguments& arguments, Conversat
     std::cout << text.push(token) << std::flush;
     return true;
   };
-  const auto answers = generate(*session.model, {session.encoder->prompt(conversation)}, options);
+  const auto answers = generate(
+      *session.model, {to_device(session.encoder->prompt(conversation), session.device)}, options);
   std::cout << text.finish() << '\n';
   conversation.messages.push_back(
       {.role = "assistant",
@@ -390,6 +397,7 @@ cxxopts::Options make_options() {
   add("processor", "changes to image and video settings: {\"video\": {\"fps\": 4}}", text("{}"),
       "JSON");
   add("dtype", "float32 or bfloat16", text("float32"), "TYPE");
+  tools::add_device_option(options);
   add("h,help", "this text");
   options.parse_positional({"command"});
   options.positional_help("");
@@ -425,6 +433,7 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   require(!arguments.model.empty(), "--model is missing");
   require(arguments.dtype == "float32" || arguments.dtype == "bfloat16",
           "--dtype: expected float32 or bfloat16, got ", arguments.dtype);
+  arguments.device = tools::device_of(parsed);
   require(arguments.batch > 0, "--batch: expected a positive number, got ", arguments.batch);
   const bool needs_input = command == "score" || command == "eval";
   require(!needs_input || !arguments.input.empty(), command, " needs --input");

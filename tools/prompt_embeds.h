@@ -1,40 +1,105 @@
 #pragma once
 
-// --prompt and --negative-prompt of cosmos-generate.
+// --prompt and --negative-prompt of cosmos-generate: every text encoded before the transformer is
+// loaded, so that the encoder's memory is the transformer's afterwards.
 
 #include <cxxopts.hpp>
+#include <filesystem>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "modules/hub/model_weights.h"
+#include "modules/hub/safetensors.h"
 #include "modules/pipeline/prompt_encoder.h"
 #include "modules/pipeline/world.h"
+#include "tools/device_option.h"
+#include "tools/generate_jobs.h"
 
 namespace cosmos::tools {
 
-/// Fills what --inputs left undefined of `request`'s embeddings; the encoder is gone afterwards,
-/// its memory is the transformer's. Returns a note for the user, "" when there is nothing to say.
-inline std::string encode_prompts(const cxxopts::ParseResult& args,
-                                  modules::WorldRequest& request) {
-  if (!args.count("prompt") && !args.count("negative-prompt")) return "";
-  require(
-      args.count("pipeline") > 0,
-      "--prompt: needs --pipeline DIR with text_encoder/ and tokenizer/ (or hand embeddings over "
-      "with --inputs)");
-  const auto encoder = modules::PromptEncoder::load(
-      args["pipeline"].as<std::string>(), modules::parse_dtype(args["dtype"].as<std::string>()));
+/// Embeddings by their text. Those beyond the first gigabyte wait on disk (Reason1: 98 MiB a prompt
+/// in bfloat16), in a folder that goes with this object.
+class PromptEmbeds {
+ public:
+  /// `folder`: where the waiting ones are kept.
+  explicit PromptEmbeds(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  ~PromptEmbeds() {
+    std::error_code ignored;
+    if (!files_.empty()) std::filesystem::remove_all(folder_, ignored);
+  }
+  PromptEmbeds(const PromptEmbeds&) = delete;
+  PromptEmbeds& operator=(const PromptEmbeds&) = delete;
+
+  bool has(const std::string& text) const { return held_.count(text) || files_.count(text); }
+
+  void add(const std::string& text, const Tensor& embeds) {
+    constexpr std::size_t kHeldBytes = std::size_t{1} << 30;
+    if (held_bytes_ + embeds.nbytes() <= kHeldBytes || held_.empty()) {
+      held_bytes_ += embeds.nbytes();
+      held_[text] = embeds;
+      return;
+    }
+    std::filesystem::create_directories(folder_);
+    const auto file = folder_ / (std::to_string(files_.size()) + ".safetensors");
+    modules::save_safetensors(file, {{"text_embeds", embeds}});
+    files_[text] = file;
+  }
+
+  Tensor of(const std::string& text) const {
+    const auto found = held_.find(text);
+    return found != held_.end() ? found->second
+                                : modules::load_safetensors(files_.at(text)).at("text_embeds");
+  }
+
+ private:
+  std::filesystem::path folder_;
+  std::map<std::string, Tensor> held_;
+  std::map<std::string, std::filesystem::path> files_;
+  std::size_t held_bytes_ = 0;
+};
+
+/// Encodes the texts of all jobs into `embeds`. Returns a note for the user, "" when there is
+/// nothing to say.
+inline std::string encode_prompts(const cxxopts::ParseResult& args, const std::vector<Job>& jobs,
+                                  PromptEmbeds& embeds) {
+  std::unique_ptr<modules::PromptEncoder> encoder;
   int64_t cut = 0;
-  const auto fill = [&](const char* option, const char* name, Tensor& embeds) {
-    if (!args.count(option)) return;
-    require(!embeds.defined(), "--", option, ": --inputs has ", name, " already");
-    int64_t here = 0;
-    embeds = encoder->encode({args[option].as<std::string>()}, modules::kPromptTokens, &here);
-    cut += here;
+  for (const Job& job : jobs)
+    for (const char* option : {"prompt", "negative-prompt"}) {
+      if (!job.args.count(option)) continue;
+      const std::string text = job.args[option].as<std::string>();
+      if (embeds.has(text)) continue;
+      at_line(job, [&] {
+        require(args.count("pipeline") > 0,
+                "--prompt: needs --pipeline DIR with text_encoder/ and tokenizer/ (or hand "
+                "embeddings over with --inputs)");
+        if (!encoder)
+          encoder = modules::PromptEncoder::load(
+              args["pipeline"].as<std::string>(),
+              modules::parse_dtype(args["dtype"].as<std::string>()), device_of(args));
+        int64_t here = 0;
+        embeds.add(text, encoder->encode({text}, modules::kPromptTokens, &here).cpu());
+        cut += here;
+      });
+    }
+  if (cut == 0) return "";
+  return "note: " +
+         (jobs.size() == 1 ? std::string("the prompt was")
+                           : std::to_string(cut) + " prompts were") +
+         " cut at " + std::to_string(modules::kPromptTokens) + " tokens";
+}
+
+/// Fills what --inputs left undefined of `request`'s embeddings.
+inline void take_prompts(const Job& job, const PromptEmbeds& embeds,
+                         modules::WorldRequest& request) {
+  const auto fill = [&](const char* option, const char* name, Tensor& slot) {
+    if (!job.args.count(option)) return;
+    require(!slot.defined(), "--", option, ": --inputs has ", name, " already");
+    slot = embeds.of(job.args[option].as<std::string>());
   };
   fill("prompt", "prompt_embeds", request.prompt_embeds);
   fill("negative-prompt", "negative_prompt_embeds", request.negative_prompt_embeds);
-  return cut == 0
-             ? ""
-             : "note: the prompt was cut at " + std::to_string(modules::kPromptTokens) + " tokens";
 }
 
 }  // namespace cosmos::tools

@@ -22,6 +22,7 @@ struct Prompt {
   std::string name;  ///< of what is made from it: a file name without ending
   std::string text;
   Json line = Json::object();  ///< the whole object of a JSONL list
+  std::string where{};         ///< FILE:LINE
 };
 
 /// Whether `name` is a file name and nothing more: no folder, no "..", not hidden.
@@ -30,8 +31,9 @@ inline bool is_plain_name(const std::string& name) {
          name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
 }
 
-inline Prompt parse_prompt(const std::string& line, int64_t number, const std::string& where) {
-  Prompt prompt{.line = modules::parse_json(line, where)};
+inline Prompt parse_prompt(const std::string& line, int64_t number, const std::string& where,
+                           bool needs_text) {
+  Prompt prompt{.line = modules::parse_json(line, where), .where = where};
   require(prompt.line.is_object(), where, ": expected an object");
   const auto text = [&](const char* key) {
     const auto found = prompt.line.find(key);
@@ -39,7 +41,7 @@ inline Prompt parse_prompt(const std::string& line, int64_t number, const std::s
     require(found->is_string(), where, ": ", key, ": expected a text");
     return found->get<std::string>();
   };
-  require(prompt.line.contains("prompt") || prompt.line.contains("caption"), where,
+  require(!needs_text || prompt.line.contains("prompt") || prompt.line.contains("caption"), where,
           ": expected `prompt` or `caption`");
   prompt.text = prompt.line.contains("prompt") ? text("prompt") : text("caption");
   prompt.name = text("name");
@@ -53,7 +55,7 @@ inline Prompt parse_prompt(const std::string& line, int64_t number, const std::s
   return prompt;
 }
 
-inline std::vector<Prompt> read_prompt_lines(const std::filesystem::path& path) {
+inline std::vector<Prompt> read_prompt_lines(const std::filesystem::path& path, bool needs_text) {
   std::ifstream file(path);
   require(file.good(), path.string(), ": cannot be read");
   std::vector<Prompt> prompts;
@@ -61,7 +63,8 @@ inline std::vector<Prompt> read_prompt_lines(const std::filesystem::path& path) 
   for (std::string line; std::getline(file, line);) {
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    prompts.push_back(parse_prompt(line, number, path.string() + ":" + std::to_string(number)));
+    prompts.push_back(
+        parse_prompt(line, number, path.string() + ":" + std::to_string(number), needs_text));
   }
   return prompts;
 }
@@ -82,15 +85,17 @@ inline std::vector<Prompt> read_captions(const std::filesystem::path& folder) {
 }
 
 /// Of a dataset folder (metas/NAME.txt, by name) or a JSONL file (its order). Throws Error naming
-/// the line on anything else, on none at all, and on two of one name.
-inline std::vector<Prompt> read_prompts(const std::filesystem::path& path) {
-  std::vector<Prompt> prompts =
-      std::filesystem::is_directory(path) ? read_captions(path / "metas") : read_prompt_lines(path);
+/// the line on anything else, on none at all, and on two of one name. `needs_text`: a line without
+/// a prompt is refused.
+inline std::vector<Prompt> read_prompts(const std::filesystem::path& path, bool needs_text = true) {
+  std::vector<Prompt> prompts = std::filesystem::is_directory(path)
+                                    ? read_captions(path / "metas")
+                                    : read_prompt_lines(path, needs_text);
   require(!prompts.empty(), path.string(), ": holds no prompts");
   std::set<std::string> names;
   for (const Prompt& prompt : prompts)
-    require(names.insert(prompt.name).second, path.string(), ": two prompts are named ",
-            prompt.name, " (give them a `name`)");
+    require(names.insert(prompt.name).second, prompt.where.empty() ? path.string() : prompt.where,
+            ": two prompts are named ", prompt.name, " (give them a `name`)");
   return prompts;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 
 #include "modules/hub/json_file.h"
@@ -62,6 +63,16 @@ TEST_CASE("a control option's parts are told apart", "[generate]") {
   CHECK_THROWS_WITH(parts("edge=a@"), Contains("expected a file after @"));
   CHECK(tools::parse_weights("0.5,1,-2") == std::vector<double>{0.5, 1, -2});
   CHECK_THROWS_WITH(tools::parse_weights("1,,2"), Contains("--control-weight"));
+  CHECK(parts("blur=a.mp4:0.5@1,0") == "blur|a.mp4|0.50|1,0");
+}
+
+TEST_CASE("weights of frames lie evenly over the clip", "[generate]") {
+  const auto mask = tools::frame_weights({1, 0, 0.5}, 9, {.height = 2, .width = 3});
+  const Tensor all = mask(0, 9), part = mask(6, 2);
+  CHECK(all.sizes() == at::IntArrayRef({1, 1, 9, 2, 3}));
+  const Tensor expected = torch::tensor({1.0, 0.75, 0.5, 0.25, 0.0, 0.125, 0.25, 0.375, 0.5});
+  CHECK(all.select(3, 1).select(3, 2).flatten().allclose(expected));
+  CHECK(part.equal(all.narrow(2, 6, 2)));
 }
 
 TEST_CASE("two controls, one with a mask, make a clip of several chunks", "[generate]") {
@@ -81,7 +92,10 @@ TEST_CASE("two controls, one with a mask, make a clip of several chunks", "[gene
   CHECK(record["num_frames"] == 22);
   CHECK(record["controls"]["edge"] == Json{{"weight", 0.7}, {"mask", false}});
   CHECK(record["controls"]["depth"]["mask"] == true);
+  CHECK(record["resident_bytes"].size() == 3);
   REQUIRE(bench.generate(controls).code == 0);
+  CHECK_FALSE(bench.latents().allclose(masked));
+  REQUIRE(bench.generate(controls + "@1,0").code == 0);
   CHECK_FALSE(bench.latents().allclose(masked));
   REQUIRE(bench.generate(controls + " --num-frames 5").code == 0);
   CHECK(trainer::probe_video(bench.dir / "out.mp4").frames() == 5);
@@ -124,7 +138,121 @@ TEST_CASE("controls that cannot be served end in one line", "[generate]") {
   refused("--control edge", "--control-from");
   refused("--control depth", "only edge and blur");
   refused("--control seg=" + bench.path("rgb.mp4"), "no control net for \"seg\"");
+  refused("--control edge=" + bench.path("rgb.mp4") + "@1,2", "from 0 to 1");
   refused("--control edge=" + bench.path("none.mp4"), "none.mp4");
   refused("--control edge=" + bench.path("rgb.mp4") + " --control-strength strong", "very_low");
   refused("--control edge=" + bench.path("rgb.mp4") + " --overlap 9 --num-frames 20", "overlap");
+}
+
+TEST_CASE("a list of prompts makes a clip a line with one loading", "[generate]") {
+  if (no_media()) return;
+  const Bench bench;
+  const Tensor embeds = torch::ones({1, 2, 8});
+  modules::save_safetensors(bench.dir / "in.safetensors", {{"prompt_embeds", embeds}});
+  const auto list = [&](const std::string& lines) {
+    std::ofstream(bench.dir / "list.jsonl") << lines;
+    return test::run_program("cosmos-generate",
+                             "--pipeline " + bench.path("pipeline") + " --prompts " +
+                                 bench.path("list.jsonl") + " --output " + bench.path("clips") +
+                                 " --height 16 --width 32 --steps 2 --chunk-frames 9 --seed 4");
+  };
+  const std::string edge = R"("control": ["edge=rgb.mp4:0.7@half.png"], "num_frames": 9)";
+  const Answer done = list("{\"name\": \"plain\", " + edge + "}\n\n{" + edge +
+                           R"(, "inputs": "in.safetensors", "output_tensors": "b.safetensors"})" +
+                           "\n{" + edge + R"(, "seed": 9, "output": "sub/c.mkv"})");
+  INFO(done.text);
+  REQUIRE(done.code == 0);
+  CHECK(modules::read_json(bench.dir / "clips/plain.json")["seed"] == 4);
+  CHECK(modules::read_json(bench.dir / "clips/000003.json")["text"] == "embeddings");
+  CHECK(modules::read_json(bench.dir / "clips/sub/c.json")["seed"] == 9);
+  CHECK(trainer::probe_video(bench.dir / "clips/sub/c.mkv").frames() == 9);
+  // The same as one command.
+  REQUIRE(bench
+              .generate("--seed 4 --num-frames 9 --inputs " + bench.path("in.safetensors") +
+                        " --control edge=" + bench.path("rgb.mp4") + ":0.7@" +
+                        bench.path("half.png"))
+              .code == 0);
+  CHECK(modules::load_safetensors(bench.dir / "clips/b.safetensors")
+            .at("latents")
+            .equal(bench.latents()));
+
+  std::filesystem::remove_all(bench.dir / "clips");
+  const auto refused = [&](const std::string& line, const std::string& part) {
+    const Answer answer = list("{" + edge + "}\n{" + edge + ", " + line + "}\n");
+    INFO(answer.text);
+    CHECK(answer.code == 1);
+    CHECK(std::count(answer.text.begin(), answer.text.end(), '\n') == 1);
+    CHECK_THAT(answer.text, Contains("list.jsonl:2: ") && Contains(part));
+    CHECK_FALSE(std::filesystem::exists(bench.dir / "clips"));  // not even the first
+  };
+  refused(R"("heigth": 16)", "did you mean height?");
+  refused(R"("steps": "many")", "many");
+  refused(R"("steps": [2])", "expected a text or a number");
+  refused(R"("video": "none.mp4")", "none.mp4");
+  refused(R"("height": 20)", "expected a multiple of 16");
+  refused(R"("compat": "nvidia")", "no such setting");
+  refused(R"("output": "000001.mp4")", "another line's");
+  refused(R"("prompt": "a robot")", "has no text_encoder/");
+  const Answer device = bench.generate("--device tpu");
+  CHECK(device.code == 1);
+  CHECK_THAT(device.text, Contains("--device: expected auto, cpu, cuda or cuda:N"));
+}
+
+TEST_CASE("a guardrail is asked about the prompt and the clip, and obeyed", "[generate]") {
+  if (no_media()) return;
+  const Bench bench;
+  const std::string edge = "--num-frames 5 --control edge=" + bench.path("rgb.mp4");
+  const auto guarded = [&](const std::string& answers) {
+    std::filesystem::remove(bench.dir / "asked");
+    std::ofstream(bench.dir / "guard.sh")
+        << "while read -r line; do echo \"$line\" >> " << bench.path("asked")
+        << "; case \"$line\" in " << answers << " *) echo '{\"allowed\": true}' ;; esac; done\n";
+    return bench.generate(edge + " --guardrail 'sh " + bench.path("guard.sh") + "'");
+  };
+  const std::string refuse = R"( echo '{"allowed": false, "reason": "not this"}' ;;)";
+  Answer answer = guarded("");
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  const Json record = modules::read_json(bench.dir / "out.json");
+  CHECK(record["guardrail"]["prompt"] == "allowed");
+  CHECK(record["guardrail"]["clip"] == "allowed");
+  std::ifstream asked(bench.dir / "asked");
+  std::string prompt, clip;
+  std::getline(asked, prompt);
+  std::getline(asked, clip);
+  CHECK(Json::parse(prompt) == Json{{"stage", "prompt"}, {"prompt", ""}, {"negative_prompt", ""}});
+  CHECK(Json::parse(clip)["clip"] == bench.path("out.mp4"));
+
+  answer = guarded("*out.mp4*)" + refuse);
+  CHECK(answer.code == 1);
+  CHECK_THAT(answer.text, Contains("is refused, and not kept: not this"));
+  for (const char* gone : {"out.mp4", "out-frames", "out.safetensors"})
+    CHECK_FALSE(std::filesystem::exists(bench.dir / gone));
+  CHECK(modules::read_json(bench.dir / "out.json")["guardrail"]["clip"] == "refused");
+
+  answer = guarded("*negative*)" + refuse);
+  CHECK(answer.code == 1);
+  CHECK_THAT(answer.text, Contains("the prompt is refused: not this"));
+  answer = guarded("*negative*) echo maybe ;;");
+  CHECK(answer.code == 1);
+  CHECK_THAT(answer.text, Contains("--guardrail"));
+  CHECK(bench.generate(edge + " --guardrail /no/such/program").code == 1);
+  REQUIRE(bench.generate(edge).code == 0);
+  CHECK(modules::read_json(bench.dir / "out.json")["guardrail"] == "none");
+}
+
+TEST_CASE("a generation that would take more than --max-memory is refused", "[generate]") {
+  if (no_media()) return;
+  const Bench bench;
+  const std::string edge = "--num-frames 5 --control edge=" + bench.path("rgb.mp4");
+  const Answer tight = bench.generate(edge + " --max-memory 1KiB");
+  INFO(tight.text);
+  CHECK(tight.code == 1);
+  CHECK_THAT(tight.text, Contains("--max-memory 1KiB: tensors are predicted to take") &&
+                             Contains("lower --chunk-frames"));
+  CHECK_FALSE(std::filesystem::exists(bench.dir / "out.mp4"));
+  const Answer roomy = bench.generate(edge + " --max-memory 1GiB");
+  CHECK(roomy.code == 0);
+  CHECK_THAT(roomy.text, Contains("note: tensors are predicted to take"));
+  CHECK_THAT(bench.generate(edge + " --max-memory much").text, Contains("expected a size"));
 }

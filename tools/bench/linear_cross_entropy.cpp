@@ -17,7 +17,7 @@
 #include <nlohmann/json.hpp>
 #include <torch/autograd.h>
 
-#include "test/support/peak_memory.h"
+#include "ops/core/peak_memory.h"
 #include "tools/bench/page.h"
 #include "tools/program.h"
 
@@ -79,7 +79,7 @@ Json measure(const Loss& loss, const Case& c, const std::vector<Tensor>& t, int 
   if (!c.frozen_weight) leaves.push_back(t[1]);
   int64_t kept = 0;
   const int64_t peak =
-      test::peak_bytes([&] { kept = step(loss, c.backward, leaves, t); });  // warms up, too
+      peak_bytes([&] { kept = step(loss, c.backward, leaves, t); });  // warms up, too
   double best = 1e9;
   for (int i = 0; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();

@@ -14,14 +14,9 @@
 extern char** environ;
 
 namespace cosmos::trainer {
-namespace {
 
-constexpr int kPatienceMs = 60'000;
-
-}  // namespace
-
-LineProgram::LineProgram(std::vector<std::string> command, std::string where)
-    : command_(std::move(command)), where_(std::move(where)) {}
+LineProgram::LineProgram(std::vector<std::string> command, std::string where, int patience_s)
+    : command_(std::move(command)), where_(std::move(where)), patience_s_(patience_s) {}
 
 LineProgram::~LineProgram() {
   if (process_ < 0) return;
@@ -79,10 +74,9 @@ std::string LineProgram::ask(const std::string& line) {
       return answer;
     }
     pollfd ready{.fd = from_, .events = POLLIN, .revents = 0};
-    const int count = ::poll(&ready, 1, kPatienceMs);
+    const int count = ::poll(&ready, 1, patience_s_ * 1000);
     if (count < 0 && errno == EINTR) continue;
-    require(count != 0, where_, ": ", command_[0], " gave no answer within ", kPatienceMs / 1000,
-            " s");
+    require(count != 0, where_, ": ", command_[0], " gave no answer within ", patience_s_, " s");
     char buffer[4096];
     const ssize_t n = ::read(from_, buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;

@@ -1,8 +1,8 @@
 // Causal convolution against one 3-D convolution of the padded clip in float64.
 #include "ops/core/error.h"
+#include "ops/core/peak_memory.h"
 #include "test/ops/causal_conv/causal_conv_cases.h"
 #include "test/support/op_checks.h"
-#include "test/support/peak_memory.h"
 
 using namespace cosmos;
 using namespace cosmos::test;

@@ -2,11 +2,11 @@
 #include <limits>
 
 #include "ops/core/error.h"
+#include "ops/core/peak_memory.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy_driver.h"
 #include "ops/linear_cross_entropy/split_linear_cross_entropy.h"
 #include "test/ops/linear_cross_entropy/linear_cross_entropy_cases.h"
 #include "test/support/op_checks.h"
-#include "test/support/peak_memory.h"
 
 using namespace cosmos;
 using namespace cosmos::test;

@@ -1,0 +1,23 @@
+#pragma once
+
+// What a generation will take, before it starts.
+
+#include "modules/pipeline/world.h"
+
+namespace cosmos::modules {
+
+struct PeakMemory {
+  int64_t weights = 0;      ///< bytes of all models of the pipeline
+  int64_t activations = 0;  ///< the most bytes that a chunk takes beyond them
+  int64_t total() const { return weights + activations; }
+};
+
+/// The most bytes that tensors take at once on the models' device while `request` is generated.
+///
+/// Nothing is assumed of the models: a chunk of the request's length, with its controls and its
+/// text, is generated in two steps at two small picture sizes, and what that takes is carried on to
+/// the request's size. A generation's memory is a constant and a part that grows with the area:
+/// attention holds no scores. Throws Error as generate_world does.
+PeakMemory predict_peak(WorldPipeline& pipeline, const WorldRequest& request);
+
+}  // namespace cosmos::modules

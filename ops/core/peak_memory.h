@@ -1,0 +1,54 @@
+#pragma once
+
+// Bytes that tensors take while a function runs.
+
+#include <algorithm>
+#include <c10/core/Allocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <memory>
+#include <mutex>
+
+namespace cosmos {
+
+/// Hears of every allocation on the CPU by this thread, and by threads that torch starts for it.
+class MemoryMeter : public c10::MemoryReportingInfoBase {
+ public:
+  void reportMemoryUsage(void*, int64_t bytes, std::size_t, std::size_t, c10::Device) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    now_ += bytes;
+    peak_ = std::max(peak_, now_);
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t peak() const { return peak_; }
+
+ private:
+  std::mutex mutex_;
+  int64_t now_ = 0, peak_ = 0;
+};
+
+/// The most bytes that were allocated at once on the CPU while fn ran, beyond those at its start.
+template <typename Fn>
+int64_t peak_bytes(Fn fn) {
+  const auto meter = std::make_shared<MemoryMeter>();
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, meter);
+  fn();
+  return meter->peak();
+}
+
+/// The same on the device.
+template <typename Fn>
+int64_t peak_bytes(c10::Device device, Fn fn) {
+  if (device.is_cpu()) return peak_bytes(fn);
+  constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  auto* allocator = c10::getDeviceAllocator(device.type());
+  allocator->resetPeakStats(device.index());
+  const auto taken = [&] {
+    return allocator->getDeviceStats(device.index()).allocated_bytes[kAll];
+  };
+  const int64_t before = taken().current;
+  fn();
+  return taken().peak - before;
+}
+
+}  // namespace cosmos
