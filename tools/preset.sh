@@ -8,17 +8,17 @@ if [ -z "${COSMOS_PRESET:-}" ]; then
   fi
 fi
 export COSMOS_PRESET
-# Clang builds this tree in half of GCC's time: it instantiates the templates of a precompiled header
-# once, GCC in every file. CXX overrides; a folder that is configured keeps its compiler.
-if [ -z "${CXX:-}" ] && command -v clang++ >/dev/null; then
-  export CXX=clang++
-fi
 # Compiling against LibTorch takes about 1 GB a job.
 COSMOS_JOBS=${COSMOS_JOBS:-$(nproc)}
 
 # cosmos_build TARGET...: set-up, configure and build of the named targets ("all" for everything).
 cosmos_build() {
   tools/setup.sh $([ "$COSMOS_PRESET" = cuda ] && echo --cuda)
+  # Clang (set-up brings it) builds this tree in half of GCC's time: it instantiates the templates of a
+  # precompiled header once, GCC in every file. CXX overrides; a folder that is configured keeps its compiler.
+  if [ -z "${CXX:-}" ] && command -v clang++ >/dev/null; then
+    export CXX=clang++
+  fi
   local args=(--preset "$COSMOS_PRESET")
   [ -n "${COSMOS_LIBTORCH:-}" ] && args+=("-DCOSMOS_LIBTORCH=$COSMOS_LIBTORCH")
   cmake "${args[@]}" --log-level=WARNING >/dev/null

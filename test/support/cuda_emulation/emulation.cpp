@@ -1,6 +1,7 @@
+#include <boost/context/fiber.hpp>
 #include <memory>
 #include <stdexcept>
-#include <ucontext.h>
+#include <utility>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -44,35 +45,50 @@ constexpr std::size_t kStack = 256 * 1024;
 enum class State { kReady, kAtShuffle, kAtBarrier, kDone };
 
 struct Fiber {
-  ucontext_t context;
+  boost::context::fiber context;
   std::unique_ptr<char[]> stack{new char[kStack]};
   State state = State::kReady;
   float slot = 0;
 };
 
+/// Lends a fiber the stack that it keeps from kernel to kernel.
+struct KeptStack {
+  using traits_type = boost::context::stack_traits;
+  char* bottom;
+
+  boost::context::stack_context allocate() {
+    boost::context::stack_context stack;
+    stack.sp = bottom + kStack;  // stacks grow downwards
+    stack.size = kStack;
+    return stack;
+  }
+  void deallocate(boost::context::stack_context&) {}
+};
+
 struct Block {
   std::vector<Fiber> fibers;
-  ucontext_t scheduler;
+  boost::context::fiber scheduler;
   Stack scheduler_stack;
   const std::function<void()>* thread = nullptr;
   int current = 0;
 };
 Block block;
 
-void start() {
+boost::context::fiber start(boost::context::fiber&& scheduler) {
   arrived(nullptr, &block.scheduler_stack);
+  block.scheduler = std::move(scheduler);
   (*block.thread)();
   block.fibers[block.current].state = State::kDone;
   leaving_for(nullptr, block.scheduler_stack);  // for good
+  return std::move(block.scheduler);
 }
 
 /// Back to the scheduler until it resumes this fiber.
 void wait_as(State state) {
-  const int self = block.current;
-  block.fibers[self].state = state;
+  block.fibers[block.current].state = state;
   void* kept = nullptr;
   leaving_for(&kept, block.scheduler_stack);
-  swapcontext(&block.fibers[self].context, &block.scheduler);
+  block.scheduler = std::move(block.scheduler).resume();
   arrived(kept, &block.scheduler_stack);
 }
 
@@ -82,7 +98,7 @@ void resume(int i) {
   void* kept = nullptr;
   Stack fiber;
   leaving_for(&kept, {block.fibers[i].stack.get(), kStack});
-  swapcontext(&block.scheduler, &block.fibers[i].context);
+  block.fibers[i].context = std::move(block.fibers[i].context).resume();
   arrived(kept, &fiber);
 }
 
@@ -105,10 +121,8 @@ void run_block(int threads) {
   for (int i = 0; i < threads; ++i) {
     Fiber& fiber = block.fibers[i];
     fiber.state = State::kReady;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack = {fiber.stack.get(), 0, kStack};
-    fiber.context.uc_link = &block.scheduler;
-    makecontext(&fiber.context, start, 0);
+    fiber.context =
+        boost::context::fiber(std::allocator_arg, KeptStack{fiber.stack.get()}, start);
   }
   for (;;) {
     State all = State::kReady;
