@@ -10,8 +10,12 @@ namespace {
 constexpr double kLargest = 448;  // of float8_e4m3fn
 
 Json round_to(const char* strategy, bool dynamic) {
-  return {{"num_bits", 8},     {"type", "float"},    {"symmetric", true},
-          {"group_size", nullptr}, {"strategy", strategy}, {"dynamic", dynamic},
+  return {{"num_bits", 8},
+          {"type", "float"},
+          {"symmetric", true},
+          {"group_size", nullptr},
+          {"strategy", strategy},
+          {"dynamic", dynamic},
           {"observer", dynamic ? Json() : Json("minmax")}};
 }
 
@@ -51,9 +55,8 @@ Fp8Weights fp8_weights(const Model& model, TensorMap tensors,
     // The scale as the file has it, so that rounding is undone by the same number.
     const Tensor scale =
         (wide.abs().amax(1, /*keepdim=*/true) / kLargest).clamp_min(1e-12).to(weight.scalar_type());
-    weight = (wide / scale.to(torch::kFloat32))
-                 .clamp(-kLargest, kLargest)
-                 .to(torch::kFloat8_e4m3fn);
+    weight =
+        (wide / scale.to(torch::kFloat32)).clamp(-kLargest, kLargest).to(torch::kFloat8_e4m3fn);
     out.tensors[key + "_scale"] = scale;
     ++out.rounded;
   }

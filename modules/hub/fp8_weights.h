@@ -12,8 +12,8 @@
 namespace cosmos::modules {
 
 struct Fp8Weights {
-  TensorMap tensors;   ///< by file key, `weight_scale` [out, 1] beside each rounded `weight`
-  Json config;         ///< quantization_config of config.json
+  TensorMap tensors;    ///< by file key, `weight_scale` [out, 1] beside each rounded `weight`
+  Json config;          ///< quantization_config of config.json
   int64_t rounded = 0;  ///< products
 };
 

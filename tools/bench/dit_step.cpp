@@ -2,17 +2,12 @@
 // attention through the same library calls with everything else left out. One JSON object on
 // stdout. tools/bench/dit_step.sh runs it in pairs with the public Python class.
 
-#include <algorithm>
-#include <chrono>
 #include <cxxopts.hpp>
-#include <fstream>
 #include <iostream>
-#include <memory>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "modules/dit/transformer.h"
 #include "ops/adamw/adamw.h"
+#include "tools/bench/measure.h"
 #include "tools/program.h"
 
 namespace {
@@ -33,27 +28,6 @@ DitConfig bench_config() {
   config.text_embed_dim = kTextDim;
   config.extra_pos_embed_type.reset();
   return config;
-}
-
-/// Seconds since the kernel started this process.
-double process_age() {
-  std::ifstream stat("/proc/self/stat");
-  std::string text((std::istreambuf_iterator<char>(stat)), {});
-  std::istringstream fields(text.substr(text.rfind(')') + 2));
-  std::string skipped;
-  for (int i = 0; i < 19; ++i) fields >> skipped;  // the 22nd field of proc(5) is the start time
-  double start_ticks = 0;
-  fields >> start_ticks;
-  timespec now{};
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return static_cast<double>(now.tv_sec) + now.tv_nsec * 1e-9 -
-         start_ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
-}
-
-int64_t peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
 }
 
 /// The training step: forward, squared error, backward, clipping, AdamW.
@@ -161,23 +135,6 @@ class Floor {
   std::vector<Attention> attentions_;
 };
 
-template <typename Step>
-Json measure(Step& step, int64_t steps) {
-  Json result;
-  result["first_step_begins_s"] = process_age();
-  Json times = Json::array(), losses = Json::array();
-  for (int64_t i = 0; i < steps; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    losses.push_back(step());
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-    times.push_back(took.count());
-  }
-  result["step_s"] = times;
-  result["loss"] = losses;
-  result["peak_memory_bytes"] = peak_memory();
-  return result;
-}
-
 int run(int argc, char** argv) {
   cxxopts::Options options("bench-dit-step", "Times the DiT's training step, or its floor.");
   // clang-format off
@@ -205,10 +162,10 @@ int run(int argc, char** argv) {
   Json result;
   if (what == "step") {
     TrainingStep step(timestep == "frame");
-    result = measure(step, args["steps"].as<int64_t>());
+    result = tools::measure(step, args["steps"].as<int64_t>());
   } else {
     Floor floor(timestep == "frame");
-    result = measure(floor, args["steps"].as<int64_t>());
+    result = tools::measure(floor, args["steps"].as<int64_t>());
   }
   result["what"] = what == "step" ? "cosmos" : "floor";
   result["timestep"] = timestep;

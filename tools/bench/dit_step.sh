@@ -23,29 +23,10 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-ours=build/cpu/bin/bench-dit-step
-if [ ! -x "$ours" ]; then
-  { [ -f build/cpu/build.ninja ] || cmake --preset cpu; cmake --build --preset cpu --target bench-dit-step; } >&2
-fi
-
-python=${COSMOS_PEER_PYTHON:-.deps/peer/bin/python}
-if [ ! -x "$python" ]; then
-  python3 -m venv .deps/peer
-  .deps/peer/bin/pip install --quiet torch==2.11.0 diffusers==0.42.1 transformers==5.23.0 \
-    torchvision numpy >&2
-fi
-
-runs=$(mktemp)
-trap 'rm -f "$runs"' EXIT
-export OMP_NUM_THREADS=$threads MKL_NUM_THREADS=$threads
-
-# run COMMAND...: adds the program's JSON to $runs, with the load average it started under.
-run() {
-  local load
-  load=$(cut -d' ' -f1 /proc/loadavg)
-  echo "dit_step: load $load: $*" >&2
-  "$@" --threads "$threads" | sed "s/}\$/, \"load_average\": $load, \"date\": \"$(date +%F)\"}/" >> "$runs"
-}
+name=dit_step
+. tools/bench/runs.sh
+bench_build bench-dit-step
+bench_python
 
 for _ in $(seq "$pairs"); do
   for timestep in clip frame; do

@@ -75,8 +75,8 @@ std::vector<std::string> EpisodePlayer::ask(const std::vector<Json>& calls, int6
     const Json reply = Json::parse(line, nullptr, /*allow_exceptions=*/false);
     require(reply.is_object() && reply.contains("results") && reply["results"].is_array() &&
                 reply["results"].size() == good.size(),
-            where_, ".command: expected {\"results\": [...]} with ", good.size(), " results, got \"",
-            line, "\"");
+            where_, ".command: expected {\"results\": [...]} with ", good.size(),
+            " results, got \"", line, "\"");
     for (const Json& result : reply["results"])
       answers.push_back(result.is_string() ? result.get<std::string>() : result.dump());
   }

@@ -1,14 +1,15 @@
 #pragma once
 
-// Answers in several turns: a program outside answers the model's tool calls, the model reads that and
-// goes on. What the program says is read, never learned.
+// Answers in several turns: a program outside answers the model's tool calls, the model reads that
+// and goes on. What the program says is read, never learned.
 //
-//   ->  {"episode": 12, "turn": 0, "calls": [{"name": "zoom", "arguments": {"x": 3}}], "truth": "B"}
+//   ->  {"episode": 12, "turn": 0, "calls": [{"name": "zoom", "arguments": {"x": 3}}], "truth":
+//   "B"}
 //   <-  {"results": ["a red cube"]}
 //
 // One line each, on the program's stdin and stdout; it is started once. An episode has one number
-// through all its turns; `truth` is the line's answer, for programs that play a world which knows it.
-// A call that is no JSON object with a `name` is answered here, without the program.
+// through all its turns; `truth` is the line's answer, for programs that play a world which knows
+// it. A call that is no JSON object with a `name` is answered here, without the program.
 
 #include <optional>
 #include <string>
@@ -27,7 +28,8 @@ struct ToolConfig {
   template <typename Visitor>
   void fields(Visitor& v) {
     v("command", command, "the program that answers tool calls, and its arguments");
-    v("max_turns", max_turns, "answers of the model in an episode; calls in the last stay unanswered");
+    v("max_turns", max_turns,
+      "answers of the model in an episode; calls in the last stay unanswered");
   }
   void check(const std::string& where) const;
 };
@@ -65,7 +67,7 @@ class EpisodePlayer {
   std::optional<ToolConfig> config_;
   std::string where_;
   std::optional<LineProgram> program_;  ///< starts with the first call
-  int64_t played_ = 0;  ///< episodes, over all calls of play
+  int64_t played_ = 0;                  ///< episodes, over all calls of play
 };
 
 }  // namespace cosmos::trainer

@@ -26,8 +26,8 @@ TEST_CASE("an answer's letter is found where there is one", "[choice]") {
         "It moves, so the answer is B.", "Answer: (B)", "The answer is: B"})
     CHECK(chosen(answer) == "B");
   CHECK(chosen("a robot") == "C");  // the option, not A
-  for (const char* answer : {"", "A car drives", "Because of it", "D", "E.", "the answer is Below",
-                             "both A and B"})
+  for (const char* answer :
+       {"", "A car drives", "Because of it", "D", "E.", "the answer is Below", "both A and B"})
     CHECK(chosen(answer) == "");
   CHECK(chosen_letter("D", {}) == "D");
 }
