@@ -63,22 +63,30 @@ cut_windows() {
 }
 
 # Four questions on each window; the metadata are the answers.
-#   write_data KIND  reads windows, writes  KIND: sft, chance (letters drawn blindly), grpo, dpo
+#   write_data KIND  reads windows, writes one file for training and one for validation:
+#     sft   train, validation          right letters
+#     base  base-train, base-...       right ones for third and frames, blind ones for clip and side
+#     all   questions, questions-...   without a letter, the truth beside it
+#     rl    asked, asked-...           the same, of clip and side on windows of 4 frames
+#     dpo   pairs, pairs-...           the same questions with the right letter and a wrong one
 write_data() {
   awk -v kind="$1" -v dir="$runs" -v seed="$seed" '
-    function ask(category, text, letters, right,    set, video, shown, wrong, content) {
-      set = $1; video = $2 "-" $4 "-" $5 "-" $6 ".mp4"
-      shown = right
-      if (kind == "chance") shown = substr(letters, 1 + int(rand() * length(letters)), 1)
-      do wrong = substr(letters, 1 + int(rand() * length(letters)), 1); while (wrong == right)
-      content = "[{\"type\": \"video\", \"video\": \"windows/" video "\"}, {\"type\": \"text\", \"text\": \"" text "\"}]"
-      content = "[{\"role\": \"user\", \"content\": " content "}"
-      if (kind == "dpo")
-        print "{\"prompt\": " content "], \"chosen\": \"" right "\", \"rejected\": \"" wrong "\"}" > (dir "/pairs" (set == "train" ? "" : "-validation") ".jsonl")
-      else if (kind == "grpo")
-        print "{\"messages\": " content "], \"answer\": \"" right "\", \"category\": \"" category "\"}" > (dir "/questions" (set == "train" ? "" : "-validation") ".jsonl")
-      else
-        print "{\"messages\": " content ", {\"role\": \"assistant\", \"content\": \"" shown "\"}]}" > (dir "/" (kind == "sft" ? "" : kind "-") set ".jsonl")
+    function pick(letters) { return substr(letters, 1 + int(rand() * length(letters)), 1) }
+    function name(stem) { return dir "/" stem ($1 == "train" ? "" : "-validation") ".jsonl" }
+    function ask(category, text, letters, right,    untold, shown, wrong, turn) {
+      untold = category == "clip" || category == "side"
+      shown = kind == "base" && untold ? pick(letters) : right
+      do wrong = pick(letters); while (wrong == right)
+      turn = "{\"role\": \"user\", \"content\": [{\"type\": \"video\", \"video\": \"windows/" $2 "-" $4 "-" $5 "-" $6 \
+        ".mp4\"}, {\"type\": \"text\", \"text\": \"" text "\"}]}"
+      if (kind == "sft" || kind == "base")
+        print "{\"messages\": [" turn ", {\"role\": \"assistant\", \"content\": \"" shown "\"}]}" > \
+          (dir "/" (kind == "base" ? "base-" : "") $1 ".jsonl")
+      else if (kind == "all" || (kind == "rl" && untold && $6 == 4))
+        print "{\"messages\": [" turn "], \"answer\": \"" right "\", \"category\": \"" category "\"}" > \
+          name(kind == "all" ? "questions" : "asked")
+      else if (kind == "dpo" && untold && $6 == 4)
+        print "{\"prompt\": [" turn "], \"chosen\": \"" right "\", \"rejected\": \"" wrong "\"}" > name("pairs")
     }
     BEGIN { srand(seed + 1) }
     {
@@ -101,12 +109,12 @@ write_base() {
     \"size\": {\"shortest_edge\": 256, \"longest_edge\": 32768}}" >"$runs/base/video_preprocessor_config.json"
 }
 
-# accuracy MODEL NAME: of its own letters on the windows that nobody trained on, drawn four times each.
-accuracy() {
-  "$bin/cosmos-reason" eval --model "$1" --input "$runs/questions-validation.jsonl" --samples 4 --temperature 1 \
-    --max-new-tokens 4 --batch 64 --seed "$seed" --output "$runs/$2-answers.jsonl" --summary "$runs/$2-eval.json"
+# ask RUN QUESTIONS: the run's model writes four answers to each question; RUN-eval.json has the counts.
+ask() {
+  "$bin/cosmos-reason" eval --model "$(newest "$1")/model" --input "$runs/$2.jsonl" --samples 4 --temperature 1 \
+    --max-new-tokens 4 --batch 48 --seed "$seed" --output "$runs/$1-answers.jsonl" --summary "$runs/$1-eval.json"
 }
-from_eval() { grep -o "\"$2\": *[-+0-9.eE]*" "$runs/$1-eval.json" | head -1 | sed 's/.*: *//'; }
+counted() { grep -o "^  \"$2\": *[-+0-9.eE]*" "$runs/$1-eval.json" | sed 's/.*: *//'; }
 
 step "1/6 build the programs and fetch the footage"
 cosmos_build cosmos-train cosmos-reason cosmos-convert
@@ -117,37 +125,37 @@ start=$SECONDS
 step "2/6 cut windows and write questions"
 { list_windows bikes 250; list_windows bigbuckbunny 132; } >"$runs/windows.txt"
 cut_windows
-for kind in sft chance grpo dpo; do write_data $kind; done
+for kind in sft base all rl dpo; do write_data $kind; done
 write_base
-paths=("recipe.data.files=[\"$runs/train.jsonl\"]" "recipe.validation_data.files=[\"$runs/validation.jsonl\"]"
-  "recipe.model.tokenizer=$runs/base")
+text="recipe.model.tokenizer=$runs/base"
+held="recipe.validation_data.files=[\"$runs/validation.jsonl\"]"
 
-step "3/6 sft on $(wc -l <"$runs/train.jsonl") questions, asked $(wc -l <"$runs/validation.jsonl") others"
-train configs/reason/clip-sft.json sft "${paths[@]}"
+step "3/6 sft: $(wc -l <"$runs/train.jsonl") answered questions, asked $(wc -l <"$runs/validation.jsonl") others"
+train configs/reason/clip-sft.json sft "$text" "$held" "recipe.data.files=[\"$runs/train.jsonl\"]"
 
-step "4/6 a model that answers with letters, at chance"
-train configs/reason/clip-sft.json chance "${paths[@]}" "recipe.data.files=[\"$runs/chance-train.jsonl\"]" \
-  trainer.steps=40 trainer.validate_every=40 trainer.save_every=40
-"$bin/cosmos-convert" export --model "$(newest chance)" --overwrite --output "$runs/export/chance" \
-  --name "Letters at chance" --data "windows of two clips, letters drawn blindly"
+step "4/6 a model that sees, but was told nothing on which clip and which side"
+train configs/reason/clip-sft.json base "$text" "$held" "recipe.data.files=[\"$runs/base-train.jsonl\"]" \
+  trainer.steps=400 trainer.validate_every=200 trainer.save_every=400
+"$bin/cosmos-convert" export --model "$(newest base)" --overwrite --output "$runs/export/base" \
+  --name "Answers at chance" --data "windows of two clips, two of four questions answered blindly"
 
-step "5/6 grpo and dpo from there"
-train configs/reason/clip-grpo.json grpo "recipe.model.path=$runs/export/chance" \
-  "recipe.data.files=[\"$runs/questions.jsonl\"]" "recipe.rollouts=$runs/rollouts.jsonl" \
-  "recipe.validation_data.files=[\"$runs/questions-validation.jsonl\"]"
-train configs/reason/clip-dpo.json dpo "recipe.model.path=$runs/export/chance" \
+step "5/6 grpo and dpo on these two questions, from there"
+train configs/reason/clip-grpo.json grpo "recipe.model.path=$runs/export/base" \
+  "recipe.data.files=[\"$runs/asked.jsonl\"]" "recipe.rollouts=$runs/rollouts.jsonl" \
+  "recipe.validation_data.files=[\"$runs/asked-validation.jsonl\"]"
+train configs/reason/clip-dpo.json dpo "recipe.model.path=$runs/export/base" \
   "recipe.data.files=[\"$runs/pairs.jsonl\"]" "recipe.validation_data.files=[\"$runs/pairs-validation.jsonl\"]"
 
 step "6/6 ask each, four times a question"
-for run in sft chance grpo dpo; do accuracy "$(newest $run)/model" "$run"; done
+ask sft questions-validation
+for run in base grpo dpo; do ask $run asked-validation; done
 
 cat <<SUMMARY
 
-What came out  (seed $seed, $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s; $(wc -l <"$runs/validation.jsonl") questions on windows never trained on)
-  sft     exact match $(percent "$(metric sft val_exact_match)"); four draws: $(percent "$(from_eval sft accuracy)")
-  chance  $(percent "$(from_eval chance accuracy)") right, pass@4 $(percent "$(from_eval chance pass@4)")
-  grpo    reward of its own answers $(percent "$(first grpo reward)") at first; greedy on the held-out $(percent "$(metric grpo val_reward)"),
-          four draws: $(percent "$(from_eval grpo accuracy)")
-  dpo     held-out margin $(metric dpo val_margin) (0 before), chosen over rejected $(percent "$(metric dpo val_accuracy)")
-  report  $runs/{sft,grpo,dpo}/report.html
+What came out  (seed $seed, $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s; every number on windows never trained on)
+  sft   exact match $(percent "$(metric sft val_exact_match)") of $(wc -l <"$runs/validation.jsonl") questions; four draws each: $(percent "$(counted sft accuracy)") right
+  base  $(percent "$(counted base accuracy)") of $(wc -l <"$runs/asked-validation.jsonl") on clip and side, pass@4 $(percent "$(counted base pass@4)"): chance
+  grpo  reward $(percent "$(first grpo reward)") in its first step; greedy $(percent "$(metric grpo val_reward)"), four draws $(percent "$(counted grpo accuracy)")
+  dpo   margin $(metric dpo val_margin) (0 before), chosen over rejected $(percent "$(metric dpo val_accuracy)"), four draws $(percent "$(counted dpo accuracy)")
+  see   $runs/{sft,grpo,dpo}/report.html, and *-answers.jsonl, rollouts.jsonl
 SUMMARY
