@@ -11,7 +11,6 @@
 #include "modules/hub/safetensors.h"
 
 namespace cosmos::trainer {
-namespace {
 
 namespace fs = std::filesystem;
 
@@ -23,6 +22,8 @@ bool is_video(const fs::path& path) {
                  [](unsigned char c) { return std::tolower(c); });
   return endings.count(ending) > 0;
 }
+
+namespace {
 
 std::string read_text(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);

@@ -19,6 +19,9 @@ struct Clip {
   std::filesystem::path latents;      ///< safetensors file; empty without
 };
 
+/// Whether the file's ending is that of a video (.mp4, .mov, .mkv, ...).
+bool is_video(const std::filesystem::path& path);
+
 /// Clips of
 ///   - a folder: `videos/*` (or video files right inside), captions in `metas/<name>.txt`
 ///     or `captions/<name>.json` ({"caption": ...} or {MODEL: {"long": ...}}), embeddings in

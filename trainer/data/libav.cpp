@@ -164,7 +164,7 @@ bool Input::read(AVPacket* packet) {
   }
 }
 
-CodecPtr Input::decoder() const {
+CodecPtr Input::decoder(bool motion_vectors) const {
   const AVCodec* codec = avcodec_find_decoder(stream_->codecpar->codec_id);
   require(codec != nullptr, name_, ": this FFmpeg has no decoder for ",
           avcodec_get_name(stream_->codecpar->codec_id));
@@ -174,6 +174,7 @@ CodecPtr Input::decoder() const {
   context->pkt_timebase = stream_->time_base;
   context->max_pixels = limits_.max_pixels;
   context->thread_count = static_cast<int>(std::clamp<int64_t>(limits_.threads, 1, 64));
+  if (motion_vectors) context->flags2 |= AV_CODEC_FLAG2_EXPORT_MVS;
   if (error >= 0) error = avcodec_open2(context.get(), codec, nullptr);
   require(error >= 0, name_, ": the ", codec->name, " decoder refuses the stream: ", reason(error));
   return context;

@@ -60,8 +60,8 @@ class Input {
   AVStream* stream() const { return stream_; }
   /// Next packet of the video stream; false at the end of the file.
   bool read(AVPacket* packet);
-  /// A decoder for the stream, opened.
-  CodecPtr decoder() const;
+  /// A decoder for the stream, opened; it exports motion vectors where told and able to.
+  CodecPtr decoder(bool motion_vectors = false) const;
 
  private:
   void close();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "trainer/data/decoder.h"
 #include "trainer/data/libav.h"
 
 namespace cosmos::trainer {
@@ -50,79 +51,11 @@ using namespace libav;
 
 namespace {
 
-bool has_time(const AVPacket* packet) {
-  return packet->pts != AV_NOPTS_VALUE;
-}
-
 // VP8's alternate reference frames travel in packets of their own and are never shown.
 bool is_shown(const AVPacket* packet, AVCodecID codec) {
   if (packet->flags & AV_PKT_FLAG_DISCARD) return false;
   return codec != AV_CODEC_ID_VP8 || packet->size == 0 || (packet->data[0] & 0x10);
 }
-
-/// Decodes forward from wherever the input stands.
-class Decoder {
- public:
-  Decoder(Input& input, const MediaLimits& limits)
-      : input_(input), limits_(limits), codec_(input.decoder()), packet_(new_packet()) {}
-
-  /// Next frame in order of presentation; false at the end. A packet that does not decode throws,
-  /// unless its time lies before `needed_from` (after a seek, pictures may lack their references).
-  bool next(AVFrame* frame, int64_t needed_from) {
-    for (;;) {
-      av_frame_unref(frame);
-      int error = avcodec_receive_frame(codec_.get(), frame);
-      if (error >= 0) return true;
-      if (error == AVERROR_EOF || draining_) return false;
-      require(error == AVERROR(EAGAIN), "a frame does not decode: ", reason(error));
-      if (pushed_back_) {
-        pushed_back_ = false;
-      } else if (!input_.read(packet_.get())) {
-        draining_ = true;
-        avcodec_send_packet(codec_.get(), nullptr);
-        continue;
-      }
-      require(++packets_ <= limits_.max_frames, "more than ", limits_.max_frames, " packets");
-      forget_message();
-      error = avcodec_send_packet(codec_.get(), packet_.get());
-      const bool needed = !has_time(packet_.get()) || packet_->pts >= needed_from;
-      require(error >= 0 || error == AVERROR(EAGAIN) || !needed, "the frame at ",
-              seconds(packet_->pts), " s does not decode: ", reason(error));
-    }
-  }
-
-  /// Moves to a keyframe at or before `target` (stream time base), or to the beginning of the file;
-  /// false when the file must be opened again for that.
-  bool seek(int64_t target) {
-    const double tick = av_q2d(input_.stream()->time_base);
-    const int64_t start = input_.stream()->start_time;
-    for (const double margin : {0.0, 1.0, 5.0, 20.0, 80.0}) {
-      int64_t wanted = target - static_cast<int64_t>(margin / tick);
-      if (start != AV_NOPTS_VALUE) wanted = std::max(wanted, start);
-      if (av_seek_frame(input_.format(), input_.stream()->index, wanted, AVSEEK_FLAG_BACKWARD) < 0)
-        return false;
-      if (!input_.read(packet_.get())) return false;
-      if ((packet_->flags & AV_PKT_FLAG_KEY) && has_time(packet_.get()) && packet_->pts <= target) {
-        pushed_back_ = true;
-        return true;
-      }
-      if (start != AV_NOPTS_VALUE && wanted == start) return false;
-    }
-    return false;
-  }
-
- private:
-  double seconds(int64_t pts) const {
-    return pts == AV_NOPTS_VALUE ? -1 : pts * av_q2d(input_.stream()->time_base);
-  }
-
-  Input& input_;
-  MediaLimits limits_;
-  CodecPtr codec_;
-  PacketPtr packet_;
-  bool pushed_back_ = false, draining_ = false;
-  int64_t packets_ = 0;
-};
 
 /// Presentation times in ticks, ascending, and where they came from.
 struct Ticks {
@@ -146,14 +79,6 @@ Ticks scan_packets(Input& input, const MediaLimits& limits) {
   }
   std::sort(result.ticks.begin(), result.ticks.end());
   return result;
-}
-
-/// Time in ticks of the frame that is `number`-th out of the decoder.
-int64_t frame_ticks(const AVFrame* frame, const AVStream* stream, int64_t number, Timing timing) {
-  if (timing != Timing::kCount) return frame->best_effort_timestamp;
-  const AVRational rate =
-      stream->avg_frame_rate.num > 0 ? stream->avg_frame_rate : AVRational{25, 1};
-  return av_rescale_q(number, av_inv_q(rate), stream->time_base);
 }
 
 Ticks scan_frames(Input& input, const MediaLimits& limits) {

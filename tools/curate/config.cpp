@@ -1,0 +1,37 @@
+#include "tools/curate/config.h"
+
+#include "modules/hub/json_file.h"
+
+namespace cosmos::curate {
+
+Config load_config(const std::string& file) {
+  Config c;
+  const std::string where = file + ": ";
+  modules::read_fields(modules::read_json(file, {.comments = true}), c, where,
+                       modules::UnknownKeys::kRefuse);
+  require(!c.inputs.empty(), where, "inputs: expected at least one file, folder or list");
+  require(!c.output.empty(), where, "output: expected a folder");
+  require(c.split.method == "content" || c.split.method == "stride", where,
+          "split.method: expected content or stride, got \"", c.split.method, "\"");
+  require(c.clips.mode == "auto" || c.clips.mode == "encode", where,
+          "clips.mode: expected auto or encode, got \"", c.clips.mode, "\"");
+  require(c.split.length_s > 0, where, "split.length_s: expected above 0, got ", c.split.length_s);
+  require(c.split.min_s >= 0 && c.split.max_s > 0 && c.split.min_s <= c.split.max_s, where,
+          "split: expected 0 <= min_s <= max_s, got ", c.split.min_s, " and ", c.split.max_s);
+  require(c.split.crop_s >= 0, where, "split.crop_s: expected 0 or more, got ", c.split.crop_s);
+  require(c.split.min_scene_frames >= 1, where, "split.min_scene_frames: expected 1 or more, got ",
+          c.split.min_scene_frames);
+  require(c.dedup.near_bits >= -1 && c.dedup.near_bits <= 64, where,
+          "dedup.near_bits: expected -1 to 64, got ", c.dedup.near_bits);
+  for (const int64_t n : {c.workers.analyse, c.workers.write, c.workers.queue})
+    require(n >= 1 && n <= 1024, where, "workers: expected 1 to 1024, got ", n);
+  return c;
+}
+
+std::string result_settings(const Config& config) {
+  Json json = modules::write_fields(config);
+  for (const char* key : {"inputs", "output", "workers"}) json.erase(key);
+  return json.dump();
+}
+
+}  // namespace cosmos::curate

@@ -1,0 +1,75 @@
+#include "tools/curate/publish.h"
+
+#include <filesystem>
+
+#include "modules/hub/atomic_file.h"
+#include "modules/hub/json_file.h"
+
+namespace cosmos::curate {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The field names of cosmos-curate's metas/v0 where it has them.
+Json clip_json(const Source& source, const Segment& clip) {
+  Json json = {{"span_uuid", clip.id},
+               {"source_video", source.path},
+               {"source_sha256", source.sha256},
+               {"duration_span",
+                {static_cast<double>(clip.begin_us) / 1e6, static_cast<double>(clip.end_us) / 1e6}},
+               {"first_frame", clip.first},
+               {"num_frames", clip.end - clip.first},
+               {"state", state_name(clip.state)},
+               {"height", source.info.value("height", 0)},
+               {"width", source.info.value("width", 0)},
+               {"framerate", source.info.value("fps", 0.0)},
+               {"scores", clip.scores}};
+  if (clip.state == State::kKept) {
+    json["video"] = clip.file;
+    json["stream_copy"] = clip.copied;
+  } else {
+    json["reason"] = clip.reason;
+  }
+  return json;
+}
+
+Json source_json(const Source& source) {
+  return {{"source_video", source.path},
+          {"source_sha256", source.sha256},
+          {"duration_span", {0.0, static_cast<double>(source.duration_us) / 1e6}},
+          {"state", source.stage == "duplicate" ? "dropped" : "failed"},
+          {"reason", source.stage == "duplicate" ? "duplicate file" : "unreadable file"},
+          {"detail", source.reason}};
+}
+
+// Names of files are bytes; what is not UTF-8 in them is replaced.
+std::string line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+void publish(Store& store, const Config& config, const Account& account) {
+  const fs::path output = config.output;
+  std::string kept, others;
+  for (const Source& source : store.sources()) {
+    if (source.stage != "analysed") {
+      others += line(source_json(source));
+      continue;
+    }
+    for (const Segment& clip : store.segments(source.id)) {
+      Json json = clip_json(source, clip);
+      if (clip.state == State::kKept && !config.caption.empty()) {
+        json["caption"] = config.caption;
+        modules::write_file(output / "metas" / (clip.id + ".txt"), config.caption + "\n");
+      }
+      if (clip.state == State::kFailed) json["detail"] = source.reason;
+      (clip.state == State::kKept ? kept : others) += line(json);
+    }
+  }
+  modules::write_file(output / "clips.jsonl", kept);
+  modules::write_file(output / "dropped.jsonl", others);
+  modules::write_json(output / "summary.json", account.json());
+}
+
+}  // namespace cosmos::curate

@@ -1,0 +1,112 @@
+#include "tools/curate/stages.h"
+
+#include "tools/curate/features.h"
+#include "tools/curate/filter.h"
+#include "tools/curate/ids.h"
+#include "tools/curate/split.h"
+#include "trainer/data/clip_copy.h"
+#include "trainer/data/frame_scan.h"
+#include "trainer/data/media_writer.h"
+
+namespace cosmos::curate {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// "path: reason" -> "reason": the path has a column of its own.
+std::string without_path(const std::string& what, const std::string& path) {
+  return what.rfind(path + ": ", 0) == 0 ? what.substr(path.size() + 2) : what;
+}
+
+}  // namespace
+
+void probe_source(Source& source) {
+  try {
+    source.sha256 = file_sha256(source.path);
+    source.bytes = static_cast<int64_t>(fs::file_size(source.path));
+    Video video;
+    video.info = trainer::probe_video(source.path);
+    source.duration_us = video.microseconds(video.info.frames());
+    source.info = {{"height", video.info.height}, {"width", video.info.width},
+                   {"fps", video.info.fps},       {"frames", video.info.frames()},
+                   {"codec", video.info.codec},   {"container", video.info.container}};
+    source.stage = "probed";
+  } catch (const std::exception& error) {
+    source.stage = "failed";
+    source.reason = without_path(error.what(), source.path);
+  }
+}
+
+void Analyse::run(Video& video) {
+  try {
+    video.info = trainer::probe_video(video.path);
+    FeatureMeter meter(video.info.height, video.info.width);
+    video.frames.reserve(video.info.times.size());
+    const trainer::ScanEnd end = trainer::scan_frames(
+        video.path, video.info, {.sizes = {analysis_size(video.info)}, .motion_vectors = true},
+        [&](const trainer::ScannedFrame& frame) { video.frames.push_back(meter.measure(frame)); });
+    video.damage = end.failure;
+  } catch (const Error& error) {  // the file changed under us
+    video.damage = error.what();
+  }
+  video.damage = without_path(video.damage, video.path.string());
+}
+
+void Split::run(Video& video) {
+  split_video(video, config_);
+}
+
+void Filter::run(Video& video) {
+  filter_clips(video, config_);
+}
+
+void Save::run(Video& video) {
+  if (video.segments.empty()) {
+    store_.fail_source(video.id, video.damage);
+  } else {
+    store_.save_segments(video);
+  }
+}
+
+void Write::run(Video& video) {
+  for (Segment& clip : video.segments) {
+    if (clip.state != State::kKept || !clip.file.empty()) continue;
+    try {
+      write(video, clip);
+    } catch (const Error& error) {
+      clip.state = State::kFailed;
+      clip.reason = "cannot be written";
+      clip.file.clear();
+      video.damage = error.what();
+    }
+    store_.update_segments({clip});
+  }
+}
+
+void Write::write(const Video& video, Segment& clip) const {
+  const std::string file = "videos/" + clip.id + ".mp4";
+  const int64_t count = clip.end - clip.first;
+  clip.copied = config_.mode == "auto" &&
+                trainer::copy_clip(video.path, video.info, clip.first, count, output_ / file);
+  if (!clip.copied) {
+    std::unique_ptr<trainer::VideoWriter> writer;
+    const trainer::ScanEnd end = trainer::scan_frames(
+        video.path, video.info,
+        {.sizes = {trainer::FrameSize{}}, .first = clip.first, .frames = count},
+        [&](const trainer::ScannedFrame& frame) {
+          const Tensor& image = frame.images[0];
+          if (!writer)
+            writer = std::make_unique<trainer::VideoWriter>(
+                output_ / file, image.size(0), image.size(1),
+                trainer::VideoOptions{
+                    .fps = video.info.fps, .codec = config_.codec, .quality = config_.quality});
+          writer->add(image.unsqueeze(0));
+        });
+    require(end.failure.empty() && writer, end.failure);
+    writer->finish();
+  }
+  clip.file = file;
+}
+
+}  // namespace cosmos::curate

@@ -1,0 +1,68 @@
+#pragma once
+
+// The stages a video goes through.
+
+#include "tools/curate/config.h"
+#include "tools/curate/pipeline.h"
+#include "tools/curate/store.h"
+
+namespace cosmos::curate {
+
+/// Hashes and probes a listed file: probed, or failed with the reason.
+void probe_source(Source& source);
+
+/// The one decoding pass: features of every frame that decodes.
+class Analyse : public Stage {
+ public:
+  std::string name() const override { return "analyse"; }
+  void run(Video& video) override;
+};
+
+class Split : public Stage {
+ public:
+  explicit Split(SplitConfig config) : config_(std::move(config)) {}
+  std::string name() const override { return "split"; }
+  void run(Video& video) override;
+
+ private:
+  SplitConfig config_;
+};
+
+class Filter : public Stage {
+ public:
+  explicit Filter(FilterConfig config) : config_(config) {}
+  std::string name() const override { return "filter"; }
+  void run(Video& video) override;
+
+ private:
+  FilterConfig config_;
+};
+
+/// Puts the parts into the store.
+class Save : public Stage {
+ public:
+  explicit Save(Store& store) : store_(store) {}
+  std::string name() const override { return "save"; }
+  void run(Video& video) override;
+
+ private:
+  Store& store_;
+};
+
+/// Writes the kept parts as clips, videos/{id}.mp4, and says so in the store after each.
+class Write : public Stage {
+ public:
+  Write(Store& store, std::filesystem::path output, ClipConfig config)
+      : store_(store), output_(std::move(output)), config_(std::move(config)) {}
+  std::string name() const override { return "write"; }
+  void run(Video& video) override;
+
+ private:
+  void write(const Video& video, Segment& clip) const;
+
+  Store& store_;
+  std::filesystem::path output_;
+  ClipConfig config_;
+};
+
+}  // namespace cosmos::curate
