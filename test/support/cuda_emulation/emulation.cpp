@@ -121,8 +121,7 @@ void run_block(int threads) {
   for (int i = 0; i < threads; ++i) {
     Fiber& fiber = block.fibers[i];
     fiber.state = State::kReady;
-    fiber.context =
-        boost::context::fiber(std::allocator_arg, KeptStack{fiber.stack.get()}, start);
+    fiber.context = boost::context::fiber(std::allocator_arg, KeptStack{fiber.stack.get()}, start);
   }
   for (;;) {
     State all = State::kReady;
