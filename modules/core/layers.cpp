@@ -1,12 +1,13 @@
 #include "modules/core/layers.h"
 
+#include "modules/core/hollow.h"
 #include "modules/core/init.h"
 #include "ops/rms_norm/rms_norm.h"
 
 namespace cosmos::modules {
 
 RmsNormImpl::RmsNormImpl(int64_t dim, double eps) : eps(eps) {
-  weight = register_parameter("weight", torch::empty({dim}));
+  weight = register_parameter("weight", new_parameter({dim}));
   if (!SkipInit::active()) weight.detach().fill_(1);
 }
 
@@ -15,8 +16,8 @@ Tensor RmsNormImpl::forward(const Tensor& x) {
 }
 
 LayerNormImpl::LayerNormImpl(int64_t dim, double eps) : eps(eps) {
-  weight = register_parameter("weight", torch::empty({dim}));
-  bias = register_parameter("bias", torch::empty({dim}));
+  weight = register_parameter("weight", new_parameter({dim}));
+  bias = register_parameter("bias", new_parameter({dim}));
   if (SkipInit::active()) return;
   weight.detach().fill_(1);
   bias.detach().zero_();
@@ -28,7 +29,7 @@ Tensor LayerNormImpl::forward(const Tensor& x) {
 
 EmbeddingImpl::EmbeddingImpl(int64_t rows, int64_t dim, std::optional<int64_t> padding_row)
     : padding_row_(padding_row.value_or(-1)) {
-  weight = register_parameter("weight", torch::empty({rows, dim}));
+  weight = register_parameter("weight", new_parameter({rows, dim}));
   if (!SkipInit::active()) weight.detach().normal_();  // torch.nn.Embedding's initialisation
 }
 

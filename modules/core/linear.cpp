@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "modules/core/hollow.h"
 #include "modules/core/init.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
@@ -14,8 +15,8 @@ Tensor LinearAdapter::forward(const Tensor& x, const LinearImpl& linear) {
 }
 
 LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias) {
-  weight = register_parameter("weight", torch::empty({out_features, in_features}));
-  if (with_bias) bias = register_parameter("bias", torch::empty({out_features}));
+  weight = register_parameter("weight", new_parameter({out_features, in_features}));
+  if (with_bias) bias = register_parameter("bias", new_parameter({out_features}));
   if (SkipInit::active()) return;
   // torch.nn.Linear's initialisation: both uniform in ±1/sqrt(fan_in).
   const double bound = in_features > 0 ? 1.0 / std::sqrt(static_cast<double>(in_features)) : 0.0;
@@ -32,12 +33,18 @@ Tensor LinearImpl::forward(const Tensor& x) {
   return forward_entered(collective_ ? collective_->enter(x) : x);
 }
 
+Tensor LinearImpl::product(const Tensor& x) {
+  if (adapter_) return adapter_->forward(x, *this);
+  if (postponed_ && weight.requires_grad() && torch::GradMode::is_enabled())
+    return postponed_linear(x, weight, product_bias(), postponed_);
+  return torch::linear(x, weight, product_bias());
+}
+
 Tensor LinearImpl::forward_entered(const Tensor& x) {
-  const Tensor product =
-      adapter_ ? adapter_->forward(x, *this) : torch::linear(x, weight, product_bias());
-  if (!collective_) return product;
-  const Tensor y = collective_->leave(product);
-  return collective_->sums() && bias.defined() ? y + bias : y;
+  const Tensor y = product(x);
+  if (!collective_) return y;
+  const Tensor whole = collective_->leave(y);
+  return collective_->sums() && bias.defined() ? whole + bias : whole;
 }
 
 void LinearImpl::set_adapter(std::shared_ptr<LinearAdapter> adapter) {

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "modules/core/postponed_gradients.h"
 #include "modules/core/tensor.h"
 #include "ops/linear_cross_entropy/split_linear_cross_entropy.h"
 
@@ -82,6 +83,12 @@ class LinearImpl : public torch::nn::Module {
   /// The bias that belongs to the product: none where it is added after a sum over ranks.
   Tensor product_bias() const { return collective_ && collective_->sums() ? Tensor() : bias; }
 
+  /// From now on backward leaves the weight's gradient to `later` (null: computes it at once). An
+  /// adapted Linear's is computed at once.
+  void postpone_weight_gradient(std::shared_ptr<PostponedGradients> later) {
+    postponed_ = std::move(later);
+  }
+
   int64_t in_features() const { return weight.size(1); }   ///< of this rank
   int64_t out_features() const { return weight.size(0); }  ///< of this rank
 
@@ -92,9 +99,12 @@ class LinearImpl : public torch::nn::Module {
   friend Tensors linear_group(const Tensor& x, std::initializer_list<Linear> linears);
   /// The Linear of an input that went through collective()->enter().
   Tensor forward_entered(const Tensor& x);
+  /// adapter(x Wᵀ + b) of this rank's slice.
+  Tensor product(const Tensor& x);
 
   std::shared_ptr<LinearAdapter> adapter_;
   std::shared_ptr<const LinearCollective> collective_;
+  std::shared_ptr<PostponedGradients> postponed_;
 };
 TORCH_MODULE(Linear);
 

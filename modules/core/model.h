@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "modules/core/parallel_plan.h"
 #include "modules/core/run_block.h"
@@ -51,6 +52,9 @@ class Model : public torch::nn::Module {
   /// Installed by the trainer; by default this process holds all tokens. Models that do not split
   /// theirs (splits_tokens()) ignore it.
   void set_token_plan(std::shared_ptr<const TokenPlan> plan) { token_plan_ = std::move(plan); }
+  /// Paths of the blocks in the order in which forward runs them, each once, when forward may be
+  /// cut between any two: what lies between must be views of their outputs. Empty: it may not.
+  virtual std::vector<std::string> block_order() const { return {}; }
   /// Whether the model scatters, gathers and attends through its token plan.
   virtual bool splits_tokens() const { return false; }
   /// Whether it scatters and gathers through it, its attention seeing the tokens that the products

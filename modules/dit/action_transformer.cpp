@@ -29,6 +29,12 @@ CosmosActionTransformer3DModel::CosmosActionTransformer3DModel(const ActionConfi
   to_temb_ = make_embedder("action_embedder_B_3D", 3 * D);
 }
 
+std::vector<std::string> CosmosActionTransformer3DModel::block_order() const {
+  std::vector<std::string> order = CosmosTransformer3DModel::block_order();
+  order.insert(order.begin(), {to_emb_.name, to_temb_.name});
+  return order;
+}
+
 CosmosActionTransformer3DModel::Embedder CosmosActionTransformer3DModel::make_embedder(
     const std::string& name, int64_t width) {
   const int64_t D = config_.hidden_size();

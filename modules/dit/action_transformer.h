@@ -39,6 +39,7 @@ class CosmosActionTransformer3DModel : public CosmosTransformer3DModel {
 
   std::string class_name() const override { return "CosmosActionTransformer3DModel"; }
   Json config_json() const override { return action_config_.to_json(); }
+  std::vector<std::string> block_order() const override;
 
  protected:
   /// action: [B, actions, action_dim], with per_latent_frame num_actions for each frame but the

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "modules/core/hollow.h"
 #include "modules/core/init.h"
 #include "ops/patchify/patchify.h"
 
@@ -47,7 +48,7 @@ Tensors TimeEmbedImpl::forward(const Tensor& s, const Tensors& more) {
 LearnablePosEmbedImpl::LearnablePosEmbedImpl(const DitConfig& config) {
   const int64_t dim = config.hidden_size();
   const auto table = [&](const char* name, int axis) {
-    Tensor weight = torch::empty({config.max_size[axis] / config.patch_size[axis], dim});
+    Tensor weight = new_parameter({config.max_size[axis] / config.patch_size[axis], dim});
     if (!SkipInit::active()) truncated_normal_(weight, 1.0 / std::sqrt(static_cast<double>(dim)));
     return register_parameter(name, weight);
   };

@@ -40,26 +40,26 @@ CosmosTransformer3DModel::CosmosTransformer3DModel(const DitConfig& config) : Di
   if (!SkipInit::active()) initialise();
 }
 
-void DitBase::initialise() {
+void DitBase::initialise_parameter(const std::string& name, Tensor weight) {
   const auto ends_with = [](const std::string& name, const std::string& end) {
     return name.size() >= end.size() &&
            name.compare(name.size() - end.size(), end.size(), end) == 0;
   };
-  torch::NoGradGuard no_grad;
-  for (auto& item : named_parameters()) {
-    const std::string& name = item.key();
-    Tensor weight = item.value();
-    const bool modulation =
-        name.find("norm") != std::string::npos && ends_with(name, "linear_2.weight");
-    if (modulation || ends_with(name, ".bias")) {
-      weight.zero_();
-    } else if (weight.dim() == 1) {
-      weight.fill_(1);
-    } else {
-      // pos_emb_* too: their last dimension is the model's width.
-      truncated_normal_(weight, 1.0 / std::sqrt(static_cast<double>(weight.size(1))));
-    }
+  const torch::NoGradGuard no_grad;
+  const bool modulation =
+      name.find("norm") != std::string::npos && ends_with(name, "linear_2.weight");
+  if (modulation || ends_with(name, ".bias")) {
+    weight.zero_();
+  } else if (weight.dim() == 1) {
+    weight.fill_(1);
+  } else {
+    // pos_emb_* too: their last dimension is the model's width.
+    truncated_normal_(weight, 1.0 / std::sqrt(static_cast<double>(weight.size(1))));
   }
+}
+
+void DitBase::initialise() {
+  for (auto& item : named_parameters()) initialise_parameter(item.key(), item.value());
 }
 
 bool DitBase::keeps_float32(const std::string& name) const {
@@ -69,6 +69,18 @@ bool DitBase::keeps_float32(const std::string& name) const {
 Tensors DitBase::time_offsets(const DitInputs& in, const PatchGrid&) {
   require(!in.action.defined(), "action: ", class_name(), " takes none");
   return {};
+}
+
+std::vector<std::string> CosmosTransformer3DModel::block_order() const {
+  std::vector<std::string> order = {"time_embed"};
+  if (config_.use_crossattn_projection) order.emplace_back("crossattn_proj");
+  if (config_.has_image_context()) order.emplace_back("img_context_proj");
+  if (config_.has_learnable_positions()) order.emplace_back("learnable_pos_embed");
+  order.emplace_back("patch_embed");
+  for (int64_t i = 0; i < config_.num_layers; ++i)
+    order.push_back("transformer_blocks." + std::to_string(i));
+  order.insert(order.end(), {"norm_out", "proj_out"});
+  return order;
 }
 
 PatchGrid DitBase::grid_of(const Tensor& hidden_states) const {

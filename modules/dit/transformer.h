@@ -40,6 +40,8 @@ class DitBase : public Model {
  public:
   const DitConfig& config() const { return config_; }
   bool keeps_float32(const std::string& name) const override;
+  /// Fresh values for the parameter `name`, from torch's generator.
+  static void initialise_parameter(const std::string& name, Tensor weight);
 
  protected:
   using ContextFn = std::function<Tensors(const Tensors& xs, const BlockContext& context)>;
@@ -88,6 +90,7 @@ class CosmosTransformer3DModel : public DitBase {
   /// "forward" with DitInputs' names, `block_controlnet_hidden_states.N` one by one -> `sample`.
   TensorMap run(const std::string& method, const TensorMap& inputs) override;
 
+  std::vector<std::string> block_order() const override;
   /// The tokens of every frame are split, so that modulation by frame stays what it is.
   bool splits_tokens() const override { return true; }
   ParallelPlan parallel_plan() const override;

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "modules/core/hollow.h"
 #include "modules/core/linear.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/fp8_weights.h"
@@ -111,6 +112,13 @@ void load_weights(Model& model, const TensorMap& tensors, const std::string& whe
   }
 }
 
+void read_folder(Model& model, const std::filesystem::path& dir, const TakeTensor& take) {
+  const auto round = [&](const BaseTensor& place, const Tensor& tensor) {
+    take(place, tensor.is_floating_point() ? tensor.to(torch::kFloat32) : tensor);
+  };
+  load_weights(model, model.from_file(WeightFolder(dir).tensors()), dir.string(), round);
+}
+
 void cast_model(Model& model, torch::Dtype dtype, torch::Device device) {
   torch::NoGradGuard no_grad;
   const auto cast = [&](const std::string& name, Tensor tensor) {
@@ -118,7 +126,9 @@ void cast_model(Model& model, torch::Dtype dtype, torch::Device device) {
                                 : model.keeps_float32(name) ? torch::kFloat32
                                                             : dtype;
     if (tensor.scalar_type() == wanted && tensor.device() == device) return;
-    tensor.set_data(tensor.detach().to(device, wanted));
+    const auto options = tensor.options().device(device).dtype(wanted);
+    tensor.set_data(is_hollow(tensor) ? hollow(tensor.sizes(), options)
+                                      : tensor.detach().to(device, wanted));
   };
   for (const auto& item : model.named_parameters()) cast(item.key(), item.value());
   for (const auto& item : model.named_buffers()) cast(item.key(), item.value());

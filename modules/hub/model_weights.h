@@ -33,8 +33,13 @@ using TakeTensor = std::function<void(const BaseTensor& place, const Tensor& ten
 void load_weights(Model& model, const TensorMap& tensors, const std::string& where,
                   const TakeTensor& take = {});
 
+/// Gives the weights of a model's folder one after another, floating ones in float32, as
+/// load_model() has them by default.
+void read_folder(Model& model, const std::filesystem::path& dir, const TakeTensor& take);
+
 /// Converts parameters and buffers in place; floating ones only, and those that keeps_float32()
-/// names stay float32. Optimisers that hold the parameters go on holding them.
+/// names stay float32; hollow ones stay hollow. Optimisers that hold the parameters go on holding
+/// them.
 void cast_model(Model& model, torch::Dtype dtype, torch::Device device = torch::kCPU);
 
 /// float32, bfloat16, float16, float64: as config.json and command lines spell them. Throws Error

@@ -80,6 +80,15 @@ void LanguageModel::initialise() {
   if (const auto pad = config_.text.pad_token_id) embed_tokens_->weight[*pad].zero_();
 }
 
+std::vector<std::string> LanguageModel::block_order() const {
+  if (visual_) return {};
+  std::vector<std::string> order = {text_prefix_ + "embed_tokens"};
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    order.push_back(text_prefix_ + "layers." + std::to_string(i));
+  order.insert(order.end(), {text_prefix_ + "norm", "lm_head"});
+  return order;
+}
+
 RunBlock LanguageModel::block_runner() {
   return [this](const std::string& name, torch::nn::Module& block, const Tensors& inputs,
                 const BlockFn& fn) { return run_block(name, block, inputs, fn); };

@@ -73,6 +73,8 @@ class LanguageModel : public Model {
   TensorMap run(const std::string& method, const TensorMap& inputs) override;
 
   bool gathers_tokens() const override { return true; }
+  /// Of models without vision: layers of others take features that no block before them hands on.
+  std::vector<std::string> block_order() const override;
   ParallelPlan parallel_plan() const override;
   std::string file_key(const std::string& name) const override;
   TensorMap from_file(TensorMap tensors) const override;

@@ -1,13 +1,14 @@
 #include "modules/vlm/moe.h"
 
+#include "modules/core/hollow.h"
 #include "modules/core/init.h"
 #include "ops/activation/activation.h"
 
 namespace cosmos::modules {
 
 ExpertsImpl::ExpertsImpl(int64_t experts, int64_t dim, int64_t inner_dim) {
-  gate_up_proj = register_parameter("gate_up_proj", torch::empty({experts, 2 * inner_dim, dim}));
-  down_proj = register_parameter("down_proj", torch::empty({experts, dim, inner_dim}));
+  gate_up_proj = register_parameter("gate_up_proj", new_parameter({experts, 2 * inner_dim, dim}));
+  down_proj = register_parameter("down_proj", new_parameter({experts, dim, inner_dim}));
   if (SkipInit::active()) return;
   truncated_normal_(gate_up_proj.detach(), 0.02);
   truncated_normal_(down_proj.detach(), 0.02);

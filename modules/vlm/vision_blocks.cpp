@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "modules/core/hollow.h"
 #include "modules/core/init.h"
 #include "ops/activation/activation.h"
 #include "ops/attention/attention.h"
@@ -17,9 +18,9 @@ constexpr double kEps = 1e-6;
 VisionPatchEmbedImpl::VisionPatchEmbedImpl(const VisionConfig& config, bool with_bias) {
   auto proj = add_container(*this, "proj");
   weight = proj->register_parameter(
-      "weight", torch::empty({config.hidden_size, config.in_channels, config.temporal_patch_size,
-                              config.patch_size, config.patch_size}));
-  if (with_bias) bias = proj->register_parameter("bias", torch::empty({config.hidden_size}));
+      "weight", new_parameter({config.hidden_size, config.in_channels, config.temporal_patch_size,
+                               config.patch_size, config.patch_size}));
+  if (with_bias) bias = proj->register_parameter("bias", new_parameter({config.hidden_size}));
   if (SkipInit::active()) return;
   const double bound = 1 / std::sqrt(static_cast<double>(config.patch_features()));
   weight.detach().uniform_(-bound, bound);  // torch.nn.Conv3d's initialisation

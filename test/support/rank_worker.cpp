@@ -5,7 +5,9 @@
 // it leaves FILE, and lives on where FILE is. COSMOS_TEST_RESTARTS=N: --max-restarts.
 // COSMOS_TEST_DELAY=SEED: every operation between ranks is late, its results NaN until waited for.
 // COSMOS_TEST_LOSS="RANK STEP FACTOR" multiplies one rank's loss of one step (0 is the first), nan
-// included. COSMOS_TEST_HANG="RANK STEP stop|sleep": SIGSTOP, or a sleep of a minute, in that loss.
+// included. COSMOS_TEST_PEAK=FILE: rank R leaves the most bytes of tensors that it held while it
+// built the model, in FILE + R. COSMOS_TEST_HANG="RANK STEP stop|sleep": SIGSTOP, or a sleep of a
+// minute, in that loss.
 
 #include <csignal>
 #include <filesystem>
@@ -16,6 +18,7 @@
 #include <thread>
 
 #include "modules/registry.h"
+#include "ops/core/peak_memory.h"
 #include "test/support/delayed_group.h"
 #include "test/support/language_recipe.h"
 #include "test/support/latent_clips.h"
@@ -62,6 +65,13 @@ class FaultyRecipe : public Recipe {
     if (victim != rank) at_ = -1;
   }
   std::shared_ptr<modules::Model> model() override { return inner_->model(); }
+  std::shared_ptr<modules::Model> model_without_weights() override {
+    return inner_->model_without_weights();
+  }
+  void read_weights(const TakeWeight& take) override { inner_->read_weights(take); }
+  void prepare(const Batch& batch, const StepContext& context) override {
+    inner_->prepare(batch, context);
+  }
   std::shared_ptr<Dataset> train_data() override { return inner_->train_data(); }
   std::shared_ptr<Dataset> validation_data() override { return inner_->validation_data(); }
   std::map<std::string, modules::FileContent> adapter_files() override {
@@ -112,12 +122,17 @@ int run(int argc, char** argv) {
     world = test::delayed(*world, std::stoull(seed));
   const auto recipe =
       std::make_shared<FaultyRecipe>(make_recipe(config.recipe, "recipe"), env.rank);
-  const RunResult result = Trainer(config, recipe,
-                                   {.should_stop = killer(env.rank),
-                                    .world = world,
-                                    .last_words = tools::last_words("rank_worker")})
-                               .run();
-  return result.finished ? 0 : 1;
+  std::unique_ptr<Trainer> trainer;
+  const int64_t peak = peak_bytes([&] {
+    trainer =
+        std::make_unique<Trainer>(config, recipe,
+                                  TrainerOptions{.should_stop = killer(env.rank),
+                                                 .world = world,
+                                                 .last_words = tools::last_words("rank_worker")});
+  });
+  if (const char* file = std::getenv("COSMOS_TEST_PEAK"))
+    std::ofstream(file + std::to_string(env.rank)) << peak;
+  return trainer->run().finished ? 0 : 1;
 }
 
 }  // namespace

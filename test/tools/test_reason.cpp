@@ -263,6 +263,37 @@ TEST_CASE("cosmos-train fine-tunes a folder and cosmos-reason uses the adapter",
   CHECK(grpo.code == 0);
 }
 
+TEST_CASE("two ranks fine-tune a folder that neither holds whole as one does", "[cosmos-reason]") {
+  const TempFolder dir;
+  const std::string folder = write_tiny_reason(dir.path()).string();
+  write_text(dir / "train.jsonl", {asked("what is it", "a robot"), asked("and this", "a car")});
+  const auto losses = [&](int64_t ranks) {
+    const std::string name = std::to_string(ranks);
+    const Json data = {{"files", Json::array({(dir / "train.jsonl").string()})}};
+    const Json config = {
+        {"recipe", {{"type", "sft"}, {"model", {{"path", folder}}}, {"data", data}}},
+        {"trainer",
+         {{"steps", 4},
+          {"precision", "fp64"},
+          {"gradient_accumulation", 2 / ranks},
+          {"optimizer", {{"lr", 1e-2}}}}},
+        {"run", {{"dir", (dir / name).string()}}}};
+    modules::write_json(dir / (name + ".json"), config);
+    const Answer answer =
+        run_program("cosmos-train", (dir / (name + ".json")).string() + " --nproc " + name);
+    INFO(answer.text);
+    REQUIRE(answer.code == 0);
+    std::vector<double> found;
+    for (const Json& row : read_text(dir / name / "metrics.jsonl")) found.push_back(row["loss"]);
+    return found;
+  };
+  const std::vector<double> one = losses(1), two = losses(2);
+  REQUIRE(one.size() == 4);
+  REQUIRE(two.size() == 4);
+  CHECK(one.back() < one.front());
+  for (std::size_t i = 0; i < 4; ++i) CHECK(two[i] == Approx(one[i]).epsilon(1e-9));
+}
+
 TEST_CASE("the published recipes for Reason are checked", "[cosmos-reason]") {
   const std::string folder = COSMOS_SOURCE_DIR "/configs/reason/";
   int files = 0;

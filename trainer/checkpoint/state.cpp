@@ -47,7 +47,8 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
   const FullyShard* sharded = state.sharded;
   const auto take_region = [&](const std::string& name, const Tensor& whole) {
     const torch::NoGradGuard no_grad;
-    sharded->shard(name).copy_(region_of(whole, sharded->region(name)));
+    if (!sharded->is_elsewhere(name))
+      sharded->shard(name).copy_(region_of(whole, sharded->region(name)));
   };
   if (!whole_model) {
     copy_tensors(modules::load_safetensors(file), trainable_map(state.model), file.string(),
@@ -56,7 +57,8 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
   }
   const auto take = [&](const modules::BaseTensor& place, const Tensor& whole) {
     for (const std::string& name : place.names)
-      if (sharded->shard(name).defined()) return take_region(name, whole);
+      if (sharded->shard(name).defined() || sharded->is_elsewhere(name))
+        return take_region(name, whole);
     Tensor(place.tensor).copy_(whole);  // a buffer
   };
   modules::load_weights(state.model, state.model.from_file(modules::WeightFolder(file).tensors()),
@@ -64,8 +66,11 @@ void load_parameters(const fs::path& file, const TrainState& state, bool whole_m
 }
 
 void load_optimizer(const fs::path& file, const TrainState& state) {
-  const TensorMap loaded = modules::load_safetensors(file);
+  TensorMap loaded = modules::load_safetensors(file);
   if (!state.sharded) return state.optimizer.load_state(loaded, file.string());
+  std::erase_if(loaded, [&](const auto& item) {
+    return state.sharded->is_elsewhere(split_key(item.first).second);
+  });
   const TensorMap mine = optimizer_state(state);
   const auto parameters = state.model.named_parameters();
   TensorMap wanted;
@@ -96,17 +101,24 @@ void load_averages(const fs::path& dir, const TrainState& state, bool whole_mode
     name_of[key] = name;
     wanted[key] = shape_alone(parameters[name]);
   }
+  TensorMap found = whole_model ? state.model.from_file(modules::WeightFolder(file).tensors())
+                                : modules::load_safetensors(file);
+  if (state.sharded)  // other stages' averages are none of ours
+    for (const auto& item : parameters)
+      if (state.sharded->is_elsewhere(item.key())) {
+        const std::string key = whole_model ? state.model.file_key(item.key()) : item.key();
+        found.erase(key);
+        wanted.erase(key);
+      }
   const auto take = [&](const std::string& key, const Tensor& whole) {
-    const auto found = name_of.find(key);
-    if (found == name_of.end())
+    const auto averaged = name_of.find(key);
+    if (averaged == name_of.end())
       Tensor(wanted.at(key)).copy_(whole);
     else
-      Tensor(averages.at(found->second))
-          .copy_(state.sharded ? region_of(whole, state.sharded->region(found->second)) : whole);
+      Tensor(averages.at(averaged->second))
+          .copy_(state.sharded ? region_of(whole, state.sharded->region(averaged->second)) : whole);
   };
-  copy_tensors(whole_model ? state.model.from_file(modules::WeightFolder(file).tensors())
-                           : modules::load_safetensors(file),
-               wanted, file.string(), take);
+  copy_tensors(found, wanted, file.string(), take);
 }
 
 }  // namespace

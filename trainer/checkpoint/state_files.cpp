@@ -10,6 +10,11 @@ namespace {
 
 using Pieces = std::map<std::string, Piece>;
 
+// Of what is kept of a trained parameter.
+torch::Dtype wide_dtype(const Tensor& x) {
+  return x.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
+}
+
 class Builder {
  public:
   explicit Builder(const TrainState& state) : state_(state) {
@@ -23,6 +28,7 @@ class Builder {
 
   /// `data`: this rank's part of something that has the shape of parameter `name`.
   Piece part(const std::string& name, const Tensor& data, torch::Dtype dtype) {
+    if (is_elsewhere(name)) return absent(parameters_.at(name).sizes(), dtype);
     if (!state_.sharded || !state_.sharded->shard(name).defined()) return everywhere(data, dtype);
     const Copies copies = state_.sharded->copies(name);
     return {.info = {.dtype = dtype, .shape = parameters_.at(name).sizes().vec()},
@@ -44,6 +50,16 @@ class Builder {
             .region = whole_region(data.sizes()),
             .data = data.detach(),
             .mine = next_++ % state_.ranks == state_.rank};
+  }
+
+  /// A number that all ranks hold which have the block of parameter `name`.
+  Piece scalar(const std::string& name, const Tensor& data, torch::Dtype dtype) {
+    if (is_elsewhere(name)) return absent({}, dtype);
+    Piece piece = everywhere(data, dtype);
+    if (!state_.sharded) return piece;
+    const Copies copies = state_.sharded->stage_ranks();
+    piece.mine = (next_ - 1) % copies.count == copies.index;
+    return piece;
   }
 
   /// The whole model, with `averages` in place of the weights where given.
@@ -78,6 +94,20 @@ class Builder {
   }
 
  private:
+  bool is_elsewhere(const std::string& name) const {
+    return state_.sharded && state_.sharded->is_elsewhere(name);
+  }
+
+  /// What ranks of another stage hold.
+  Piece absent(at::IntArrayRef shape, torch::Dtype dtype) {
+    ++next_;
+    const std::vector<int64_t> none(std::max<std::size_t>(1, shape.size()), 0);
+    return {.info = {.dtype = dtype, .shape = shape.vec()},
+            .region = {.offset = none, .size = none},
+            .data = torch::empty({0}, dtype),
+            .mine = false};
+  }
+
   // As save_pretrained writes it.
   Pieces whole_model(const TensorMap* averages) {
     const modules::Model& model = state_.model;
@@ -103,6 +133,8 @@ class Builder {
     for (const std::string& name : entry.names) {
       if (averages && averages->count(name) > 0)
         return part(name, averages->at(name), averages->at(name).scalar_type());
+      if (is_elsewhere(name))
+        return part(name, {}, averages ? wide_dtype(entry.tensor) : entry.tensor.scalar_type());
       if (state_.sharded && state_.sharded->shard(name).defined()) return parameter(name);
     }
     return everywhere(entry.tensor, entry.tensor.scalar_type());
@@ -119,11 +151,25 @@ class Builder {
   int64_t next_ = 0;  ///< pieces so far: the same on every rank, so that ranks take turns
 };
 
+/// optimizer_state() of this rank, and in the places of other stages' tensors empty ones.
+TensorMap every_stage(const TrainState& state) {
+  TensorMap all = optimizer_state(state);
+  if (!state.sharded) return all;
+  for (const auto& [name, parameter] : trainable_parameters(state.model)) {
+    if (!state.sharded->is_elsewhere(name)) continue;
+    const Tensor empty = torch::empty({0}, wide_dtype(parameter));
+    all["exp_avg." + name] = all["exp_avg_sq." + name] = empty;
+    all["step." + name] = torch::empty({0}, torch::kFloat32);
+    if (parameter.scalar_type() != empty.scalar_type()) all["master." + name] = empty;
+  }
+  return all;
+}
+
 Pieces optimizer_pieces(const TrainState& state, Builder& builder) {
   Pieces pieces;
-  for (const auto& [key, tensor] : optimizer_state(state)) {
+  for (const auto& [key, tensor] : every_stage(state)) {
     const auto [kind, name] = split_key(key);
-    pieces[key] = kind == "step" ? builder.everywhere(tensor, tensor.scalar_type())
+    pieces[key] = kind == "step" ? builder.scalar(name, tensor, tensor.scalar_type())
                                  : builder.part(name, tensor, tensor.scalar_type());
   }
   return pieces;
@@ -143,8 +189,12 @@ StateFiles state_files(const TrainState& state) {
       trained[name] = builder.parameter(name);
     builder.add_tensors("trainable.safetensors", std::move(trained));
     if (state.ema) {
-      for (const auto& [name, average] : state.ema->averages())
-        averages[name] = builder.part(name, average, average.scalar_type());
+      const TensorMap& mine = state.ema->averages();
+      for (const auto& [name, parameter] : trainable_parameters(state.model)) {
+        const auto average = mine.find(name);
+        averages[name] = builder.part(name, average == mine.end() ? Tensor() : average->second,
+                                      wide_dtype(parameter));
+      }
       builder.add_tensors("ema.safetensors", std::move(averages));
     }
     builder.add_adapter();

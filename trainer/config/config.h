@@ -75,6 +75,9 @@ struct ParallelConfig {
   int64_t tensor = 1;
   bool sequence = true;
   int64_t expert = 1;
+  int64_t pipeline = 1;
+  std::string pipeline_schedule = "1f1b";
+  int64_t pipeline_chunks = 2;
   bool reshard_after_forward = true;
 
   template <typename Visitor>
@@ -91,6 +94,13 @@ struct ParallelConfig {
       "least, asks heads that `context` divides; ring: keys and values travel while it computes, "
       "any number of heads; all_gather: all keys of a layer at once, for fast links and short "
       "clips; auto: all_to_all where the heads divide, else ring");
+    v("pipeline", pipeline,
+      "stages of consecutive blocks, each on ranks of its own (pipeline parallelism); their "
+      "micro-batches are those of gradient_accumulation");
+    v("pipeline_schedule", pipeline_schedule,
+      "1f1b: least memory and traffic; interleaved: every rank has pipeline_chunks runs of blocks, "
+      "less idle time, more traffic; zero_bubble: as 1f1b, weight gradients fill the idle time");
+    v("pipeline_chunks", pipeline_chunks, "interleaved: runs of blocks a rank");
     v("tensor", tensor,
       "ranks that hold slices of the same products, by heads and columns (tensor parallelism)");
     v("sequence", sequence,

@@ -70,6 +70,23 @@ void check_schedule(Checker& c, const TrainerConfig& t) {
   c.at_least(0, at + "decay_steps", s.decay_steps);
 }
 
+void check_pipeline(Checker& c, const TrainerConfig& t) {
+  const ParallelConfig& p = t.parallel;
+  const std::string at = "trainer.parallel.";
+  c.at_least(1, at + "pipeline", p.pipeline);
+  c.one_of({"1f1b", "interleaved", "zero_bubble"}, at + "pipeline_schedule", p.pipeline_schedule);
+  c.at_least(1, at + "pipeline_chunks", p.pipeline_chunks);
+  c.check(t.gradient_accumulation >= p.pipeline, "trainer.gradient_accumulation",
+          t.gradient_accumulation,
+          "at least as many micro-batches as stages (" + at +
+              "pipeline = " + std::to_string(p.pipeline) + ")");
+  if (p.pipeline > 1 && p.pipeline_schedule == "interleaved")
+    c.check(t.gradient_accumulation % std::max<int64_t>(1, p.pipeline) == 0,
+            "trainer.gradient_accumulation", t.gradient_accumulation,
+            "a multiple of " + at + "pipeline (" + std::to_string(p.pipeline) +
+                ") with pipeline_schedule interleaved");
+}
+
 }  // namespace
 
 void validate(const Config& config) {
@@ -105,6 +122,7 @@ void validate(const Config& config) {
   c.check(t.spike_sigmas > 0, "trainer.spike_sigmas", t.spike_sigmas, "a number above 0");
   c.check(t.hang_timeout_s >= 0, "trainer.hang_timeout_s", t.hang_timeout_s, "0 (never) or more");
   c.check(t.stop_within_s >= 0, "trainer.stop_within_s", t.stop_within_s, "0 (never) or more");
+  check_pipeline(c, t);
   c.at_least(1, "trainer.log_every", t.log_every);
   c.at_least(0, "trainer.validate_every", t.validate_every);
   c.at_least(0, "trainer.validation_batches", t.validation_batches);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -44,6 +45,15 @@ class Recipe {
   /// text encoder) are the recipe's own business.
   virtual std::shared_ptr<modules::Model> model() = 0;
 
+  /// The same model before its weights are there, for ranks of which none may hold them all:
+  /// parameters that read_weights() gives are hollow (modules/core/hollow.h). Null: this recipe
+  /// builds whole models only. Called in place of model(), which returns it from then on.
+  virtual std::shared_ptr<modules::Model> model_without_weights() { return nullptr; }
+  using TakeWeight = std::function<void(const std::string& name, const Tensor& whole)>;
+  /// Gives every hollow parameter (and buffer) by name, whole, one after another: the numbers that
+  /// model() would have put there.
+  virtual void read_weights(const TakeWeight& take) {}
+
   virtual std::shared_ptr<Dataset> train_data() = 0;
   /// Null when there is no validation set.
   virtual std::shared_ptr<Dataset> validation_data() = 0;
@@ -55,6 +65,11 @@ class Recipe {
   /// What a micro-batch's loss weighs among those of its step, on all ranks (learned tokens, where
   /// a loss is a mean over tokens); none: they all weigh the same.
   virtual std::optional<double> loss_weight(const Batch& batch) const { return std::nullopt; }
+
+  /// Sets what blocks need besides their inputs, as the masks of dropout. loss() does it itself; a
+  /// pipeline calls it again before a backward that may run blocks once more, since other batches
+  /// went through the model in between.
+  virtual void prepare(const Batch& batch, const StepContext& context) {}
 
   /// Scalars to log once, beside the loss of a run's first step (`first` is that step's first
   /// micro-batch). A recipe that starts from a checkpoint gives `random_init_loss` here: the same

@@ -52,14 +52,20 @@ Json merge_rows(const std::vector<Json>& rows) {
 }
 
 int64_t shard_ranks(const ParallelConfig& config, int64_t ranks) {
-  const int64_t others = config.replica * config.expert * config.context * config.tensor;
+  const int64_t others =
+      config.pipeline * config.replica * config.expert * config.context * config.tensor;
   const int64_t shard =
       config.shard > 0 ? config.shard : std::max<int64_t>(1, ranks / std::max<int64_t>(1, others));
-  require(shard * others == ranks, "trainer.parallel: replica ", config.replica, " x shard ", shard,
-          " x expert ", config.expert, " x context ", config.context, " x tensor ", config.tensor,
-          " is ", shard * others, " ranks, but there are ", ranks,
+  require(shard * others == ranks, "trainer.parallel: pipeline ", config.pipeline, " x replica ",
+          config.replica, " x shard ", shard, " x expert ", config.expert, " x context ",
+          config.context, " x tensor ", config.tensor, " is ", shard * others,
+          " ranks, but there are ", ranks,
           ranks == 1 ? " (start more with --nproc N, torchrun, srun or mpirun)" : "");
   return shard;
+}
+
+int64_t pipeline_chunks(const ParallelConfig& config) {
+  return config.pipeline_schedule == "interleaved" ? config.pipeline_chunks : 1;
 }
 
 DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config)
@@ -68,7 +74,8 @@ DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& c
   if (world_ && ranks() > 1)
     mesh_ =
         std::make_unique<Mesh>(world_,
-                               Mesh::Axes{{"replica", config.replica},
+                               Mesh::Axes{{"pipeline", config.pipeline},
+                                          {"replica", config.replica},
                                           {"shard", shard},
                                           {"expert", config.expert},
                                           {"context", config.context},
@@ -99,10 +106,15 @@ std::shared_ptr<modules::BlockRunner> DataParallel::shard(
   if (config_.expert > 1) expert_ = std::make_unique<ExpertParallel>(model, mesh_->axis("expert"));
   TensorSlices slices = tensor_ ? tensor_->slices() : TensorSlices();
   if (expert_) slices.insert(expert_->slices().begin(), expert_->slices().end());
-  sharded_ = std::make_shared<FullyShard>(
-      model, *mesh_, ShardOptions{.reshard_after_forward = config_.reshard_after_forward},
-      std::move(inner), std::move(slices));
-  return sharded_;
+  ShardOptions options{.reshard_after_forward = config_.reshard_after_forward};
+  if (config_.pipeline > 1)
+    options.stages = PipelineStages(model, config_.pipeline, pipeline_chunks(config_));
+  sharded_ =
+      std::make_shared<FullyShard>(model, *mesh_, options, std::move(inner), std::move(slices));
+  if (config_.pipeline == 1) return sharded_;
+  pipeline_ = std::make_shared<Pipeline>(model, *mesh_, options.stages,
+                                         pipeline_schedule(config_.pipeline_schedule), sharded_);
+  return pipeline_;
 }
 
 void DataParallel::split_tokens(modules::Model& model) {
@@ -131,9 +143,15 @@ Tensor DataParallel::mean(const Tensor& scalar) const {
 
 Tensor DataParallel::sum_over_shards(Tensor scalar) const {
   if (!mesh_) return scalar;
-  const Tensor sum = scalar.detach().clone().reshape({1});
+  // Stages may hold numbers of different dtypes: the narrowest is that of one process.
+  const bool narrow = scalar.scalar_type() != torch::kFloat64;
+  const Tensor sum =
+      torch::stack({scalar.detach().reshape({}).to(torch::kFloat64),
+                    torch::full({}, narrow ? 1.0 : 0.0, torch::kFloat64).to(scalar.device())});
   mesh_->axis("model").all_reduce(sum).wait();
-  return sum.reshape({});
+  mesh_->axis("pipeline").all_reduce(sum).wait();
+  const bool any_narrow = config_.pipeline > 1 ? sum[1].item<double>() > 0 : narrow;
+  return sum[0].to(any_narrow ? torch::kFloat32 : torch::kFloat64);
 }
 
 bool DataParallel::any(bool here) const {
@@ -149,7 +167,8 @@ Json DataParallel::merge(const Json& row) const {
   // Of those that read different samples: the others have the same row.
   for (const std::string& text : mesh_->axis("data").all_gather_text(row.dump()))
     rows.push_back(Json::parse(text));
-  return merge_rows(rows);
+  const Json merged = merge_rows(rows);
+  return pipeline_ ? Json::parse(pipeline_->from_last(merged.dump())) : merged;
 }
 
 std::vector<std::string> DataParallel::texts(const std::string& text) const {

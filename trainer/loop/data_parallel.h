@@ -11,6 +11,7 @@
 #include "trainer/parallel/expert_parallel.h"
 #include "trainer/parallel/fully_shard.h"
 #include "trainer/parallel/mesh.h"
+#include "trainer/parallel/pipeline.h"
 #include "trainer/parallel/tensor_parallel.h"
 
 namespace cosmos::trainer {
@@ -18,6 +19,9 @@ namespace cosmos::trainer {
 /// trainer.parallel.shard, or all ranks that the other axes leave. Throws Error when the product of
 /// the axes is not `ranks`.
 int64_t shard_ranks(const ParallelConfig& config, int64_t ranks);
+
+/// Runs of blocks that a rank of the pipeline holds.
+int64_t pipeline_chunks(const ParallelConfig& config);
 
 class DataParallel {
  public:
@@ -32,12 +36,15 @@ class DataParallel {
   int64_t data_rank() const;
   int64_t data_ranks() const;
 
-  /// Splits and shards the model. Returns its block runner: `inner` itself in one process.
+  /// Splits and shards the model, cut into stages where there is a pipeline. Returns its block
+  /// runner: `inner` itself in one process.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
                                               std::shared_ptr<modules::BlockRunner> inner);
   /// Null where every rank holds all tokens.
   const ContextPlan* context() const { return context_.get(); }
 
+  /// Null without a pipeline.
+  Pipeline* pipeline() const { return pipeline_.get(); }
   /// Null in one process.
   FullyShard* sharded() const { return sharded_.get(); }
   /// Bytes of activations that this rank handed to collectives so far.
@@ -72,6 +79,7 @@ class DataParallel {
   std::unique_ptr<ExpertParallel> expert_;
   std::shared_ptr<FullyShard> sharded_;
   std::shared_ptr<const ContextPlan> context_;
+  std::shared_ptr<Pipeline> pipeline_;
 };
 
 /// DataParallel::merge for rows at hand.

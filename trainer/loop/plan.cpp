@@ -23,6 +23,13 @@ double available_memory() {
   return 0;
 }
 
+/// The share of blocks whose forward runs twice.
+double recomputed_fraction(const TrainerConfig& t) {
+  if (t.activation_checkpointing == "selective")
+    return 1.0 / static_cast<double>(t.selective_every);
+  return t.activation_checkpointing == "full" ? 1 : 0;
+}
+
 /// Bytes of AdamW's moments a parameter; 8-bit codes have two float32 scales a block of 256.
 double moment_bytes(const TrainerConfig& t) {
   return t.optimizer.moments == "int8" ? 2 + 8. / 256 : 8;
@@ -73,15 +80,26 @@ void count_whole(const modules::Model& model, const TrainerConfig& t, Plan& plan
   }
 }
 
+bool trains(const torch::nn::Module& block) {
+  const auto parameters = block.parameters();
+  return std::any_of(parameters.begin(), parameters.end(),
+                     [](const Tensor& p) { return p.requires_grad(); });
+}
+
 /// One rank of several: its rows (float32 where trained, one for weight and master), the blocks
 /// that are whole at a time, and what FullyShard hands to collectives.
-void count_shards(const modules::Model& model, const TrainerConfig& t, Plan& plan) {
+void count_shards(const modules::Model& model, const TrainerConfig& t, const PipelineStages& stages,
+                  int64_t pipeline_rank, Plan& plan) {
   TensorSlices slices = tensor_slices(model, plan.tensor);
   slices.merge(expert_slices(model, plan.expert));
   Seen seen;
   double gathers = 0, largest = 0, all = 0;
   bool backward = false;  // blocks before the first trained one are gathered for forward alone
   for (const ShardUnit& unit : shard_units(model)) {
+    if (plan.pipeline > 1 && stages.rank_of(unit.name) != pipeline_rank) {
+      backward |= trains(*unit.block);  // gradients go back to it
+      continue;
+    }
     double whole = 0;
     Seen here;
     for (const auto& item : unit.block->named_parameters()) {
@@ -121,17 +139,88 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, Plan& pla
   plan.gathered_bytes = t.parallel.reshard_after_forward ? 3 * largest : all + largest;
 }
 
+/// Micro-batches that `rank` holds at once between forward and the end of their backward, counted
+/// in whole models.
+double micro_batches_held(const TrainerConfig& t, int64_t stages, int64_t rank) {
+  const ParallelConfig& p = t.parallel;
+  const PipelineSchedule schedule = pipeline_schedule(p.pipeline_schedule);
+  const auto end = schedule == PipelineSchedule::kZeroBubble ? PipelineAction::kWeights
+                                                             : PipelineAction::kBackward;
+  int64_t held = 0, most = 0;
+  for (const PipelineAction& action :
+       pipeline_actions(schedule, rank, p.pipeline, stages / p.pipeline, t.gradient_accumulation)) {
+    held += action.kind == PipelineAction::kForward ? 1 : action.kind == end ? -1 : 0;
+    most = std::max(most, held);
+  }
+  return static_cast<double>(most) / static_cast<double>(stages);
+}
+
+/// Of the ranks of a pipeline the one that holds most. `common`: activations of a whole model.
+Plan fullest_stage(const modules::Model& model, const TrainerConfig& t, const Plan& common) {
+  const PipelineStages stages(model, t.parallel.pipeline, pipeline_chunks(t.parallel));
+  Plan fullest;
+  for (int64_t rank = 0; rank < t.parallel.pipeline; ++rank) {
+    Plan plan = common;
+    count_shards(model, t, stages, rank, plan);
+    plan.activation_bytes *= micro_batches_held(t, stages.stages(), rank);
+    if (rank == 0 || plan.total_bytes() > fullest.total_bytes()) fullest = plan;
+  }
+  return fullest;
+}
+
+/// Bytes of activations that a micro-batch keeps for backward.
+double activation_bytes(const TrainerConfig& t, const Recipe& recipe, int64_t element_bytes) {
+  const double kept = recipe.activation_bytes_per_sample(/*recompute=*/false, element_bytes);
+  const double recomputed = recipe.activation_bytes_per_sample(/*recompute=*/true, element_bytes);
+  const double fraction = recomputed_fraction(t);
+  return static_cast<double>(t.micro_batch_size) * (fraction * recomputed + (1 - fraction) * kept) /
+         static_cast<double>(t.parallel.context);
+}
+
+/// What ranks that share samples send each other in a step.
+void count_activation_traffic(const TrainerConfig& t, const Recipe& recipe, double samples,
+                              int64_t element_bytes, Plan& plan) {
+  const auto context = static_cast<double>(plan.context);
+  const auto stages = static_cast<double>(plan.pipeline);
+  const auto bytes = static_cast<double>(element_bytes);
+  if (plan.tensor > 1) {
+    const int64_t every = t.activation_checkpointing == "none"   ? 0
+                          : t.activation_checkpointing == "full" ? 1
+                                                                 : t.selective_every;
+    plan.tensor_traffic = samples * bytes *
+                          recipe.tensor_elements_per_sample(t.parallel.sequence, every) /
+                          (context * stages);
+  }
+  const TokenShape shape = recipe.token_shape();
+  if (plan.context > 1)
+    plan.context_traffic =
+        samples *
+        context_traffic(shape, context_attention(t.parallel.context_attention), plan.tokens,
+                        plan.context, recomputed_fraction(t), bytes) /
+        stages;
+  if (plan.pipeline > 1) {
+    const double split = t.parallel.sequence ? static_cast<double>(plan.tensor) : 1;
+    // On and back at each of a rank's stages, but for the first and the last.
+    plan.pipeline_traffic = samples * 2 * static_cast<double>(pipeline_chunks(t.parallel)) *
+                            plan.tokens / (context * split) *
+                            static_cast<double>(shape.heads * shape.head_dim) * bytes;
+  }
+}
+
 }  // namespace
 
 Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   const TrainerConfig& t = config.trainer;
-  const bool bf16 = t.precision == "bf16";
+  const int64_t element_bytes = t.precision == "bf16" ? 2 : t.precision == "fp64" ? 8 : 4;
   Plan plan;
   plan.replica = t.parallel.replica;
   plan.context = t.parallel.context;
   plan.expert = t.parallel.expert;
   plan.shard = shard_ranks(t.parallel, ranks) * plan.expert * plan.context;
   plan.tensor = t.parallel.tensor;
+  plan.pipeline = t.parallel.pipeline;
+  plan.tokens = recipe.tokens_per_sample();
+  plan.activation_bytes = activation_bytes(t, recipe, element_bytes);
   {
     const modules::SkipInit untouched;
     const auto model = recipe.model_for_plan();
@@ -141,36 +230,17 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
       plan.parameters += p.numel();
       plan.trained += p.requires_grad() ? p.numel() : 0;
     }
-    if (plan.ranks() > 1)
-      count_shards(*model, t, plan);
+    if (plan.pipeline > 1)
+      plan = fullest_stage(*model, t, plan);
+    else if (plan.ranks() > 1)
+      count_shards(*model, t, PipelineStages(), 0, plan);
     else
       count_whole(*model, t, plan);
   }
-  const auto micro = static_cast<double>(t.micro_batch_size);
-  const int64_t element_bytes = bf16 ? 2 : t.precision == "fp64" ? 8 : 4;
-  const double kept = recipe.activation_bytes_per_sample(/*recompute=*/false, element_bytes);
-  const double recomputed = recipe.activation_bytes_per_sample(/*recompute=*/true, element_bytes);
-  const double fraction = t.activation_checkpointing == "full"        ? 1
-                          : t.activation_checkpointing == "selective" ? 1.0 / t.selective_every
-                                                                      : 0;
-  if (plan.tensor > 1) {
-    const int64_t every = t.activation_checkpointing == "none"   ? 0
-                          : t.activation_checkpointing == "full" ? 1
-                                                                 : t.selective_every;
-    plan.tensor_traffic = micro * static_cast<double>(t.gradient_accumulation * element_bytes) *
-                          recipe.tensor_elements_per_sample(t.parallel.sequence, every) /
-                          static_cast<double>(t.parallel.context);
-  }
-  const auto context = static_cast<double>(plan.context);
-  const double samples = micro * static_cast<double>(t.gradient_accumulation);
-  plan.tokens = recipe.tokens_per_sample();
-  plan.activation_bytes = micro * (fraction * recomputed + (1 - fraction) * kept) / context;
-  plan.flops_per_step = recipe.flops_per_sample() * samples / context;
-  if (plan.context > 1)
-    plan.context_traffic =
-        samples * context_traffic(recipe.token_shape(),
-                                  context_attention(t.parallel.context_attention), plan.tokens,
-                                  plan.context, fraction, static_cast<double>(element_bytes));
+  const auto samples = static_cast<double>(t.micro_batch_size * t.gradient_accumulation);
+  plan.flops_per_step =
+      recipe.flops_per_sample() * samples / static_cast<double>(plan.context * plan.pipeline);
+  count_activation_traffic(t, recipe, samples, element_bytes, plan);
   plan.available_bytes = available_memory();
   plan.advice = make_advice(plan, t);
   return plan;
@@ -193,6 +263,7 @@ std::string format_plan(const Plan& plan, const Config& config) {
     line("ranks", std::to_string(plan.ranks()) + ": " + std::to_string(plan.replica) + " x " +
                       std::to_string(plan.shard) + " shards" +
                       (plan.tensor > 1 ? " x " + std::to_string(plan.tensor) + " slices" : "") +
+                      (plan.pipeline > 1 ? " x " + std::to_string(plan.pipeline) + " stages" : "") +
                       "; bytes of one:");
   const bool wider = sharded && config.trainer.precision == "bf16";
   line("weights (" + config.trainer.precision + (wider ? ", trained ones fp32)" : ")"),
@@ -210,7 +281,7 @@ std::string format_plan(const Plan& plan, const Config& config) {
     line("tokens of a sample",
          known(plan.tokens, format_count(static_cast<int64_t>(plan.tokens)) + ", on " +
                                 std::to_string(plan.context) + " ranks"));
-  line("activations of a micro-batch",
+  line(plan.pipeline > 1 ? "activations of micro-batches held" : "activations of a micro-batch",
        known(plan.activation_bytes, format_bytes(plan.activation_bytes)));
   line("predicted peak, at least", format_bytes(plan.total_bytes()));
   line("communication per step", sharded ? format_bytes(plan.gather_traffic) + " gathered, " +
@@ -222,6 +293,9 @@ std::string format_plan(const Plan& plan, const Config& config) {
   if (plan.context > 1)
     line("tokens' exchange per step",
          known(plan.context_traffic, format_bytes(plan.context_traffic) + " received"));
+  if (plan.pipeline > 1)
+    line("hidden states to other stages",
+         known(plan.pipeline_traffic, format_bytes(plan.pipeline_traffic) + " a step"));
   if (plan.available_bytes > 0) {
     const bool fits = plan.total_bytes() <= plan.available_bytes;
     line("free memory here",

@@ -11,7 +11,7 @@
 
 namespace cosmos::trainer {
 
-/// Bytes are of one rank, the one with the largest shards.
+/// Bytes are of one rank, the one with the largest shards; of a pipeline, the one that holds most.
 struct Plan {
   int64_t parameters = 0;
   int64_t trained = 0;
@@ -19,8 +19,9 @@ struct Plan {
   int64_t expert = 1;               ///< of the ranks of a copy: those that hold other experts
   int64_t tensor = 1;               ///< ranks that hold slices of each of those
   int64_t context = 1;              ///< ranks that share the tokens of a sample
+  int64_t pipeline = 1;             ///< ranks that hold different blocks
   double flops_per_step = 0;        ///< 0: the recipe does not say
-  double activation_bytes = 0;      ///< of one micro-batch; 0: the recipe does not say
+  double activation_bytes = 0;      ///< of the micro-batches held at once; 0: the recipe is silent
   double weight_bytes = 0;          ///< the model in its precision; a sharded one in float32
   double gradient_bytes = 0;        ///< as the model's precision, plus float32 sums under bf16
   double sum_bytes = 0;             ///< sharded: whole gradients kept over micro-batches, float32
@@ -29,6 +30,7 @@ struct Plan {
   double reduce_traffic = 0;        ///< bytes of reduce-scatters in a step
   double tensor_traffic = 0;        ///< bytes of activations that collectives move in a step
   double context_traffic = 0;       ///< bytes received in a step for attention over all tokens
+  double pipeline_traffic = 0;      ///< bytes of hidden states sent to other stages in a step
   double tokens = 0;                ///< of a sample; 0: the recipe does not say
   double optimizer_bytes = 0;       ///< AdamW's two moments, float32
   double master_bytes = 0;          ///< float32 copies under bf16
@@ -36,7 +38,7 @@ struct Plan {
   double available_bytes = 0;       ///< free memory here; 0: unknown
   std::vector<std::string> advice;  ///< what to change when it does not fit
 
-  int64_t ranks() const { return shard * replica * tensor; }
+  int64_t ranks() const { return shard * replica * tensor * pipeline; }
   double total_bytes() const {
     return activation_bytes + state_bytes() + ema_bytes + sum_bytes + gathered_bytes;
   }

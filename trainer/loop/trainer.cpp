@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <sstream>
 
 #include "modules/core/device.h"
 #include "modules/hub/model_weights.h"
@@ -44,6 +45,13 @@ void use_deterministic_algorithms() {
   ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);  // before cuBLAS's first call
 }
 
+// Micro-batches with the same text look alike to the stages of a pipeline.
+std::string shape_text(const Batch& batch) {
+  std::ostringstream text;
+  for (const auto& [name, tensor] : batch.tensors) text << name << tensor.sizes();
+  return text.str();
+}
+
 // Every group of this run tells the record.
 std::shared_ptr<Group> observed(std::shared_ptr<Group> world,
                                 const std::shared_ptr<FlightRecord>& record) {
@@ -72,12 +80,7 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
   if (t.deterministic) use_deterministic_algorithms();
   torch::manual_seed(static_cast<uint64_t>(t.seed));
   recipe_->set_device(device_);
-  model_ = recipe_->model();
-  model_->to(device_);
-  if (t.precision == "bf16") modules::cast_model(*model_, torch::kBFloat16);
-  if (t.precision == "fp64") modules::cast_model(*model_, torch::kFloat64);
-  model_->set_block_runner(parallel_.shard(
-      *model_, make_recompute_runner(t.activation_checkpointing, t.selective_every)));
+  build_model();
   const NamedTensors parameters =
       parallel_.sharded() ? parallel_.sharded()->shards() : trainable_parameters(*model_);
   optimizer_ = std::make_unique<AdamW>(parameters, t.optimizer);
@@ -91,6 +94,30 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
                                                        .seed = static_cast<uint64_t>(t.seed),
                                                        .workers = t.loader_threads});
   validation_ = recipe_->validation_data();
+}
+
+/// On several ranks none ever holds the whole model, where the recipe can do without.
+void Trainer::build_model() {
+  const TrainerConfig& t = config_.trainer;
+  if (parallel_.ranks() > 1) model_ = recipe_->model_without_weights();
+  const bool to_be_filled = model_ != nullptr;
+  if (!model_) model_ = recipe_->model();
+  const auto dtype = t.precision == "bf16"   ? torch::kBFloat16
+                     : t.precision == "fp64" ? torch::kFloat64
+                                             : torch::kFloat32;
+  modules::cast_model(*model_, dtype, device_);
+  model_->set_block_runner(parallel_.shard(
+      *model_, make_recompute_runner(t.activation_checkpointing, t.selective_every)));
+  if (!to_be_filled) return;
+  FullyShard& sharded = *parallel_.sharded();
+  const FullyShard::WholeShapes shapes(&sharded);
+  const auto buffers = model_->named_buffers();
+  recipe_->read_weights([&](const std::string& name, const Tensor& whole) {
+    if (const Tensor* buffer = buffers.find(name))
+      Tensor(*buffer).copy_(whole);
+    else
+      sharded.load(name, whole);
+  });
 }
 
 RunResult Trainer::run() {
@@ -202,17 +229,33 @@ Tensor Trainer::accumulate(const std::vector<Batch>& batches, StepResult& result
   Tensor total;
   if (step_ == 0) result.start = recipe_->start_metrics(to_device(batches[0], device_), context);
   const std::vector<double> shares = loss_shares(batches);
-  for (std::size_t i = 0; i < batches.size(); ++i) {
-    result.abandoned = i > 0 && stop_cannot_wait();
-    if (result.abandoned) return total;
-    phase("forward");
+  const auto forward = [&](std::size_t i) {
     const Loss loss = recipe_->loss(to_device(batches[i], device_), context);
-    phase("backward");
-    const Tensor share = loss.value * shares[i];
-    backward(share, i + 1 == batches.size());
+    Tensor share = loss.value * shares[i];
     total = total.defined() ? total + share.detach() : share.detach();
     metrics.add(loss.metrics);
     by_label.add(loss.by_label);
+    return share;
+  };
+  if (Pipeline* pipeline = parallel_.pipeline()) {
+    // Never left in the middle: messages are under way between its ranks.
+    phase("pipeline");
+    pipeline->step({.count = static_cast<int64_t>(batches.size()),
+                    .shape = [&](int64_t i) { return shape_text(batches[i]); },
+                    .prepare = [&](int64_t i) { recipe_->prepare(batches[i], context); },
+                    .loss = forward});
+    total = pipeline->from_last(total);
+    if (config_.trainer.precision != "fp64") total = total.to(torch::kFloat32);
+    optimizer_->collect_gradients();
+  } else {
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      result.abandoned = i > 0 && stop_cannot_wait();
+      if (result.abandoned) return total;
+      phase("forward");
+      const Tensor share = forward(i);
+      phase("backward");
+      backward(share, i + 1 == batches.size());
+    }
   }
   metrics.write(result.row);
   by_label.write(result.row);
@@ -234,6 +277,10 @@ void Trainer::count_bytes(Json& row) {
   if (const ContextPlan* context = parallel_.context()) {
     row["context_bytes"] = context->received_bytes() - context_bytes_;
     context_bytes_ = context->received_bytes();
+  }
+  if (const Pipeline* pipeline = parallel_.pipeline()) {
+    row["pipeline_bytes"] = pipeline->sent_bytes() - pipeline_bytes_;
+    pipeline_bytes_ = pipeline->sent_bytes();
   }
   const FullyShard* sharded = parallel_.sharded();
   if (!sharded) return;

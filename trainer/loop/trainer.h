@@ -74,6 +74,7 @@ class Trainer {
     std::map<std::string, double> start;  ///< Recipe::start_metrics, at the first step
   };
 
+  void build_model();
   void start();
   void train_and_record(RunResult& outcome);
   std::filesystem::path checkpoint_to_resume();
@@ -130,7 +131,7 @@ class Trainer {
   Json validated_ = Json::object();  ///< val_loss of this very step, for the manifest
   ShardTraffic traffic_;             ///< up to the last step
   int64_t moved_ = 0;                ///< bytes of activations that tensor ranks exchanged, the same
-  int64_t context_bytes_ = 0;        ///< the same
+  int64_t context_bytes_ = 0, pipeline_bytes_ = 0;  ///< the same
   std::size_t failures_reported_ = 0;
   Facts facts_;  ///< for report.html
 };

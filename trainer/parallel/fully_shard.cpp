@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/nn/modules/container/modulelist.h>
 #include <typeinfo>
 
 namespace cosmos::trainer {
@@ -33,13 +34,11 @@ struct AfterBackward : torch::autograd::Function<AfterBackward> {
 
 namespace {
 
+/// Computes nothing itself, unlike a block whose parts have numbers for names (a projection).
 bool is_container(const torch::nn::Module& module) {
-  const auto children = module.named_children();
-  if (!module.parameters(/*recurse=*/false).empty() || children.is_empty()) return false;
+  if (!module.parameters(/*recurse=*/false).empty() || module.children().empty()) return false;
   return typeid(module) == typeid(torch::nn::Module) ||
-         std::all_of(children.begin(), children.end(), [](const auto& child) {
-           return child.key().find_first_not_of("0123456789") == std::string::npos;
-         });
+         typeid(module) == typeid(torch::nn::ModuleListImpl);
 }
 
 void list_units(const torch::nn::Module& parent, const std::string& path,
@@ -76,14 +75,36 @@ std::vector<ShardUnit> shard_units(const torch::nn::Module& model) {
 
 FullyShard::FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions options,
                        std::shared_ptr<modules::BlockRunner> inner, TensorSlices slices)
-    : mesh_(mesh), options_(options), slices_(std::move(slices)), inner_(std::move(inner)) {
+    : mesh_(mesh),
+      options_(std::move(options)),
+      slices_(std::move(slices)),
+      inner_(std::move(inner)) {
   const std::vector<ShardUnit> units = shard_units(model);
+  check_stages(units);
   for (const ShardUnit& unit : units)
     for (const auto& [name, parameter] : parameters_of(unit)) ++users_[identity(parameter)];
-  for (const ShardUnit& unit : units) add_unit(unit);
+  for (const ShardUnit& unit : units) is_here(unit) ? add_unit(unit) : leave_out(unit);
   for (const auto& item : model.named_parameters())
-    require(by_name_.count(item.key()) > 0, "cannot shard ", model.class_name(), ": parameter ",
-            item.key(), " is in none of its blocks");
+    require(by_name_.count(item.key()) + elsewhere_.count(item.key()) > 0, "cannot shard ",
+            model.class_name(), ": parameter ", item.key(), " is in none of its blocks");
+}
+
+bool FullyShard::is_here(const ShardUnit& unit) const {
+  const Group& pipeline = mesh_.axis("pipeline");
+  return pipeline.size() == 1 || options_.stages.rank_of(unit.name) == pipeline.rank();
+}
+
+/// A weight has one place.
+void FullyShard::check_stages(const std::vector<ShardUnit>& units) const {
+  if (mesh_.axis("pipeline").size() == 1) return;
+  std::map<const void*, std::string> first;
+  for (const ShardUnit& unit : units)
+    for (const auto& [name, parameter] : parameters_of(unit)) {
+      const auto [found, added] = first.emplace(identity(parameter), unit.name);
+      require(added || options_.stages.rank_of(found->second) == options_.stages.rank_of(unit.name),
+              "trainer.parallel.pipeline: ", found->second, " and ", unit.name,
+              " share a weight and are on different stages; set it to 1");
+    }
 }
 
 const Group& FullyShard::row_group(const std::string& name) const {
@@ -127,6 +148,13 @@ void FullyShard::add_unit(const ShardUnit& given) {
   }
   by_block_[given.block.get()] = unit.get();
   units_.push_back(std::move(unit));
+}
+
+void FullyShard::leave_out(const ShardUnit& given) {
+  for (const auto& [name, parameter] : parameters_of(given)) {
+    elsewhere_[name] = parameter;
+    set_storage(parameter, 0);
+  }
 }
 
 FullyShard::Unit* FullyShard::unit_of(const std::string& name, torch::nn::Module& block) {
@@ -246,6 +274,10 @@ void FullyShard::finish_backward() {
   settle();
 }
 
+void FullyShard::keep_gradients() {
+  for (const auto& bucket : buckets_) bucket->keep_gradients();
+}
+
 /// Forgets gathers that nobody used: they may be of other weights.
 void FullyShard::settle() {
   for (const auto& bucket : buckets_) bucket->drop_prefetched();
@@ -262,6 +294,13 @@ NamedTensors FullyShard::shards() const {
 Tensor FullyShard::shard(const std::string& name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? Tensor() : found->second->shard;
+}
+
+void FullyShard::load(const std::string& name, const Tensor& whole) {
+  const torch::NoGradGuard no_grad;
+  if (is_elsewhere(name)) return;
+  const ShardBucket::Param& param = *by_name_.at(name);
+  Tensor(param.shard).copy_(region_of(whole, region(name)).to(param.full.scalar_type()));
 }
 
 Region FullyShard::region(const std::string& name) const {
@@ -284,10 +323,21 @@ Copies FullyShard::copies(const std::string& name) const {
   return {.index = group.rank(), .count = group.size()};
 }
 
+Copies FullyShard::stage_ranks() const {
+  const int64_t count = mesh_.world().size() / mesh_.axis("pipeline").size();
+  return {.index = mesh_.world().rank() % count, .count = count};
+}
+
+/// The model's own tensor, wherever its block is.
+Tensor FullyShard::full_of(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? elsewhere_.at(name) : found->second->full;
+}
+
 FullyShard::WholeShapes::WholeShapes(FullyShard* sharded) {
   if (!sharded) return;
   for (const auto& [name, slice] : sharded->slices_) {
-    Tensor full = sharded->by_name_.at(name)->full;
+    Tensor full = sharded->full_of(name);
     slices_.emplace_back(full, full.detach());
     full.set_data(torch::empty({}, full.options().requires_grad(false)).expand(slice.whole));
   }

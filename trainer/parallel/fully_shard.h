@@ -23,6 +23,7 @@
 #include "modules/core/model.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/parallel/mesh.h"
+#include "trainer/parallel/pipeline_stages.h"
 #include "trainer/parallel/shard_bucket.h"
 #include "trainer/parallel/shard_layout.h"
 #include "trainer/parallel/tensor_slice.h"
@@ -32,10 +33,13 @@ namespace cosmos::trainer {
 struct ShardOptions {
   /// false: keep a block's parameters from forward to backward (ZeRO stage 2).
   bool reshard_after_forward = true;
+  /// Blocks of other ranks of the mesh's axis "pipeline" are not held here: their parameters keep
+  /// their shapes and have no bytes.
+  PipelineStages stages{};
 };
 
 /// What is gathered together: the children of the model, or of a container in it (a module that has
-/// no parameters and no class of its own, or a list), at any depth, with their paths.
+/// no parameters and no class of its own, or a ModuleList), at any depth, with their paths.
 struct ShardUnit {
   std::string name;
   std::shared_ptr<torch::nn::Module> block;
@@ -58,17 +62,28 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   void set_reduce(bool reduce) { reduce_ = reduce; }
   /// Call after every backward.
   void finish_backward();
+  /// Takes gradients that came outside of a backward, to be reduced with the others.
+  void keep_gradients();
 
   /// This rank's rows of the trained parameters, by parameter name; leaves with gradients.
   NamedTensors shards() const;
 
-  /// What this rank holds of a parameter, trained or frozen; undefined when it is no parameter.
+  /// Whether it is a parameter of another stage's block.
+  bool is_elsewhere(const std::string& name) const { return elsewhere_.count(name) > 0; }
+  /// What this rank holds of a parameter, trained or frozen; undefined when it is no parameter, or
+  /// one of another stage.
   Tensor shard(const std::string& name) const;
+
+  /// Copies this rank's part of the whole parameter `name`, rounded as the model's dtype rounds it;
+  /// nothing of another stage's.
+  void load(const std::string& name, const Tensor& whole);
 
   /// Which box of the whole parameter that is.
   Region region(const std::string& name) const;
   /// Who else holds that box: the replicas.
   Copies copies(const std::string& name) const;
+  /// The ranks that have this one's blocks.
+  Copies stage_ranks() const;
 
   /// While one lives, split parameters show the shapes that they have on one rank, without bytes:
   /// what files are held against.
@@ -105,6 +120,10 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   bool is_tied(const ShardBucket& bucket) const;
   ShardBucket* tied_bucket(const std::string& name, const Tensor& parameter);
   void add_unit(const ShardUnit& given);
+  void leave_out(const ShardUnit& given);
+  void check_stages(const std::vector<ShardUnit>& units) const;
+  bool is_here(const ShardUnit& unit) const;
+  Tensor full_of(const std::string& name) const;
   Unit* unit_of(const std::string& name, torch::nn::Module& block);
   void unshard(Unit& unit);
   void reshard(Unit& unit);
@@ -128,6 +147,7 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   std::map<const void*, ShardBucket*> tied_;  ///< of parameters that several have
   std::map<const torch::nn::Module*, Unit*> by_block_;
   std::map<std::string, const ShardBucket::Param*> by_name_;
+  std::map<std::string, Tensor> elsewhere_;  ///< parameters of other stages
   Unit *first_ = nullptr, *last_ = nullptr;  ///< to run in a forward: the first ever, the latest
   bool reduce_ = true;
   ShardBucket* reducing_ = nullptr;  ///< whose reduction is under way

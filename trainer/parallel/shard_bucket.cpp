@@ -3,20 +3,12 @@
 #include <algorithm>
 #include <c10/core/Allocator.h>
 
+#include "modules/core/hollow.h"
 #include "ops/shard_copy/shard_copy.h"
 #include "trainer/parallel/shard_layout.h"
 
 namespace cosmos::trainer {
 namespace {
-
-// Gives the tensor's storage `bytes` bytes of fresh memory (0: none). Views keep pointing at it.
-void set_storage(const Tensor& x, std::size_t bytes) {
-  c10::StorageImpl* storage = x.storage().unsafeGetStorageImpl();
-  c10::Allocator* allocator =
-      storage->allocator() ? storage->allocator() : c10::GetAllocator(x.device().type());
-  storage->set_data_ptr_noswap(allocator->allocate(bytes));
-  storage->set_nbytes(bytes);
-}
 
 // Gradients are added up in float32, or float64 where the parameter is.
 torch::Dtype wide_dtype(const Tensor& x) {
@@ -25,20 +17,34 @@ torch::Dtype wide_dtype(const Tensor& x) {
 
 }  // namespace
 
+void set_storage(const Tensor& x, std::size_t bytes) {
+  c10::StorageImpl* storage = x.storage().unsafeGetStorageImpl();
+  c10::Allocator* allocator =
+      storage->allocator() ? storage->allocator() : c10::GetAllocator(x.device().type());
+  storage->set_data_ptr_noswap(allocator->allocate(bytes));
+  storage->set_nbytes(bytes);
+}
+
 ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params,
                          const Group& shards, const Mesh& mesh)
     : shard_group_(&shards),
       replica_group_(&mesh.axis("replica")),
-      losses_(static_cast<double>(mesh.world().size())) {
+      losses_(static_cast<double>(mesh.world().size() / mesh.axis("pipeline").size())) {
   torch::NoGradGuard no_grad;
   const int64_t rank = shard_group_->rank(), ranks = shard_group_->size();
   for (const auto& [name, full] : params) {
     require(full.dim() > 0, name, ": a parameter without dimensions cannot be sharded");
     require(full.is_contiguous(), name, ": expected a contiguous parameter to shard");
     const bool trained = full.requires_grad();
-    const Tensor rows = shard_of(full.detach(), rank, ranks);
-    Tensor shard = rows.to(trained ? wide_dtype(full) : full.scalar_type(), /*non_blocking=*/false,
-                           /*copy=*/true);
+    const auto dtype = trained ? wide_dtype(full) : full.scalar_type();
+    Tensor shard;
+    if (modules::is_hollow(full)) {
+      std::vector<int64_t> sizes = full.sizes().vec();
+      sizes[0] = shard_rows(sizes[0], rank, ranks).size();
+      shard = torch::zeros(sizes, full.options().dtype(dtype).requires_grad(false));
+    } else {
+      shard = shard_of(full.detach(), rank, ranks).to(dtype, /*non_blocking=*/false, /*copy=*/true);
+    }
     const int64_t numel = ops::padded_shard_numel(full.sizes(), ranks);
     split_.push_back(numel);
     flat_ += numel;

@@ -19,6 +19,9 @@ struct ShardTraffic {
   int64_t gathered = 0, reduced = 0;
 };
 
+/// Gives the tensor's storage `bytes` bytes of fresh memory (0: none). Views keep pointing at it.
+void set_storage(const Tensor& x, std::size_t bytes);
+
 class ShardBucket {
  public:
   struct Param {
@@ -31,6 +34,7 @@ class ShardBucket {
 
   /// Takes over: copies this rank's rows and frees the parameters' storage. All of one dtype, with
   /// rows on the ranks of `shards`.
+  /// The rows of a hollow parameter are zeros, to be filled.
   ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Group& shards,
               const Mesh& mesh);
 
@@ -59,7 +63,7 @@ class ShardBucket {
 
   const Group* shard_group_;
   const Group* replica_group_;
-  double losses_;  ///< every rank computes one; the objective is their mean
+  double losses_;  ///< every rank computes one, a pipeline's together; the objective is their mean
   std::vector<Param> params_;
   std::vector<std::size_t> trained_;  ///< positions in params_
   std::vector<int64_t> split_, trained_split_;

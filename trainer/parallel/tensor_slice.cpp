@@ -1,5 +1,7 @@
 #include "trainer/parallel/tensor_slice.h"
 
+#include "modules/core/hollow.h"
+
 namespace cosmos::trainer {
 
 std::vector<int64_t> slice_sizes(const TensorSlice& slice, int64_t ranks) {
@@ -18,8 +20,10 @@ void take_slices(const torch::nn::Module& model, const TensorSlices& slices, con
   auto parameters = model.named_parameters();
   for (const auto& [name, slice] : slices) {
     Tensor& parameter = parameters[name];
-    const Tensor mine = slice_of(parameter.detach(), slice, group.rank(), group.size());
-    parameter.set_data(mine.clone(at::MemoryFormat::Contiguous));
+    parameter.set_data(modules::is_hollow(parameter)
+                           ? modules::hollow(slice_sizes(slice, group.size()), parameter.options())
+                           : slice_of(parameter.detach(), slice, group.rank(), group.size())
+                                 .clone(at::MemoryFormat::Contiguous));
   }
 }
 

@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include "modules/core/device.h"
+#include "modules/core/hollow.h"
 #include "modules/core/init.h"
 #include "modules/hub/json_file.h"
+#include "modules/hub/model_weights.h"
 #include "modules/hub/registry.h"
 #include "modules/lora/files.h"
 #include "modules/pipeline/world.h"
@@ -103,15 +105,44 @@ DitConfig DiffusionRecipe::dit_config() const {
 std::shared_ptr<CosmosTransformer3DModel> DiffusionRecipe::transformer() {
   if (!transformer_) {
     const DitConfig config = dit_config();
+    const uint64_t adapter_seed = next_seed();
     transformer_ =
         config_.model.contains("path")
             ? load_as<CosmosTransformer3DModel>(config_.model["path"], where_ + ".model.path",
                                                 "a CosmosTransformer3DModel folder")
             : std::make_shared<CosmosTransformer3DModel>(config);
-    if (config_.lora) apply_lora(*transformer_, *config_.lora, next_seed());
+    if (config_.lora) apply_lora(*transformer_, *config_.lora, adapter_seed);
     transformer_->train();
   }
   return transformer_;
+}
+
+std::shared_ptr<modules::Model> DiffusionRecipe::model_without_weights() {
+  // DoRA's magnitudes are norms of the weights.
+  if (transformer_ || (config_.lora && config_.lora->use_dora)) return nullptr;
+  {
+    const modules::HollowInit without_bytes;
+    transformer_ = std::make_shared<CosmosTransformer3DModel>(dit_config());
+  }
+  hollow_ = true;
+  const uint64_t adapter_seed = next_seed();
+  if (config_.lora) apply_lora(*transformer_, *config_.lora, adapter_seed);
+  transformer_->train();
+  return transformer_;
+}
+
+void DiffusionRecipe::read_weights(const TakeWeight& take) {
+  if (config_.model.contains("path")) {
+    return modules::read_folder(*transformer_, config_.model["path"].get<std::string>(),
+                                [&](const modules::BaseTensor& place, const Tensor& whole) {
+                                  take(place.names[0], whole);
+                                });
+  }
+  for (const modules::BaseTensor& place : modules::base_tensors(*transformer_)) {
+    const Tensor whole = torch::empty(place.tensor.sizes(), torch::kFloat32);
+    CosmosTransformer3DModel::initialise_parameter(place.names[0], whole);
+    take(place.names[0], whole);
+  }
 }
 
 std::shared_ptr<modules::Model> DiffusionRecipe::model_for_plan() {
@@ -283,10 +314,14 @@ void DiffusionRecipe::add_labels(const Draws& draws, const Tensor& losses, Loss&
   }
 }
 
-Loss DiffusionRecipe::loss(const Batch& batch, const StepContext& context) {
+void DiffusionRecipe::prepare(const Batch& batch, const StepContext& context) {
   if (config_.lora && config_.lora->dropout > 0)
     set_dropout_samples(*transformer(), context.seed,
                         context.training ? batch.indices : std::vector<int64_t>{});
+}
+
+Loss DiffusionRecipe::loss(const Batch& batch, const StepContext& context) {
+  prepare(batch, context);
   if (!context.training) return validation_loss(batch);
   const Draws draws = draw(batch, context.seed, /*training=*/true);
   const Tensor losses = sample_losses(*transformer(), draws);
@@ -312,7 +347,8 @@ Loss DiffusionRecipe::validation_loss(const Batch& batch) {
 
 std::map<std::string, double> DiffusionRecipe::start_metrics(const Batch& first,
                                                              const StepContext& context) {
-  if (!config_.model.contains("path")) return {};
+  // Not where no process may hold a whole model.
+  if (!config_.model.contains("path") || hollow_) return {};
   const torch::NoGradGuard no_grad;
   CosmosTransformer3DModel fresh(dit_config());
   fresh.to(device());

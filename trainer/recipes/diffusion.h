@@ -32,10 +32,13 @@ class DiffusionRecipe : public Recipe {
   DiffusionRecipe(const Json& config, const std::string& where);
 
   std::shared_ptr<modules::Model> model() override { return transformer(); }
+  std::shared_ptr<modules::Model> model_without_weights() override;
+  void read_weights(const TakeWeight& take) override;
   std::shared_ptr<modules::Model> model_for_plan() override;
   std::shared_ptr<Dataset> train_data() override;
   std::shared_ptr<Dataset> validation_data() override;
   Loss loss(const Batch& batch, const StepContext& context) override;
+  void prepare(const Batch& batch, const StepContext& context) override;
   std::map<std::string, double> start_metrics(const Batch& first,
                                               const StepContext& context) override;
   std::vector<std::filesystem::path> write_samples(const std::filesystem::path& dir,
@@ -98,6 +101,7 @@ class DiffusionRecipe : public Recipe {
   modules::DiffusionOptions diffusion_;
   modules::LossFrames loss_frames_;
   std::shared_ptr<modules::CosmosTransformer3DModel> transformer_;
+  bool hollow_ = false;  ///< built by model_without_weights()
   std::shared_ptr<modules::VideoTokenizer> tokenizer_;
   std::shared_ptr<Dataset> train_, validation_, validation_clips_;
   std::vector<double> second_moments_;  ///< mean square of training latents, by latent frame

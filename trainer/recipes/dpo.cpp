@@ -92,7 +92,7 @@ std::shared_ptr<Dataset> DpoRecipe::train_data() {
 
 Loss DpoRecipe::loss(const Batch& batch, const StepContext& context) {
   modules::LanguageModel& model = *language_model();
-  set_dropout(batch, context);
+  prepare(batch, context);
   const PackedConversations packed = unpack_batch(model, batch);
   const TokenLogProbs reference = reference_->log_probs(packed);
   const TokenLogProbs now = token_log_probs(model, packed);

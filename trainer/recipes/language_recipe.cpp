@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "modules/hub/export_folder.h"
+#include "modules/hub/model_weights.h"
 #include "modules/lora/files.h"
 #include "modules/lora/lora.h"
 
@@ -13,12 +14,30 @@ LanguageRecipe::LanguageRecipe(std::string where, EncoderFactory encoder, LineRe
 
 std::shared_ptr<modules::LanguageModel> LanguageRecipe::language_model() {
   if (!model_) {
-    const LanguageModelSettings& settings = shared_config().model;
-    model_ = settings.load(where_);
-    if (!settings.lora && !settings.text_folder().empty())
-      model_files_ = modules::text_files(settings.text_folder());
+    model_ = shared_config().model.load(where_);
+    read_model_files();
   }
   return model_;
+}
+
+void LanguageRecipe::read_model_files() {
+  const LanguageModelSettings& settings = shared_config().model;
+  if (!settings.lora && !settings.text_folder().empty())
+    model_files_ = modules::text_files(settings.text_folder());
+}
+
+std::shared_ptr<modules::Model> LanguageRecipe::model_without_weights() {
+  if (model_) return nullptr;
+  model_ = shared_config().model.load_hollow(where_);
+  if (model_) read_model_files();
+  return model_;
+}
+
+void LanguageRecipe::read_weights(const TakeWeight& take) {
+  const std::string dir = shared_config().model.model.at("path");
+  modules::read_folder(*model_, dir, [&](const modules::BaseTensor& place, const Tensor& whole) {
+    take(place.names[0], whole);
+  });
 }
 
 std::shared_ptr<modules::Model> LanguageRecipe::model_for_plan() {
@@ -47,7 +66,7 @@ std::map<std::string, modules::FileContent> LanguageRecipe::adapter_files() {
   return modules::peft_adapter_files(*language_model());
 }
 
-void LanguageRecipe::set_dropout(const Batch& batch, const StepContext& context) {
+void LanguageRecipe::prepare(const Batch& batch, const StepContext& context) {
   const auto& lora = shared_config().model.lora;
   if (!lora || lora->dropout <= 0) return;
   set_dropout_samples(*language_model(), context.seed,

@@ -15,11 +15,15 @@ namespace cosmos::trainer {
 class LanguageRecipe : public Recipe {
  public:
   std::shared_ptr<modules::Model> model() override { return language_model(); }
+  std::shared_ptr<modules::Model> model_without_weights() override;
+  void read_weights(const TakeWeight& take) override;
   std::shared_ptr<modules::Model> model_for_plan() override;
   std::shared_ptr<Dataset> train_data() override;
   std::shared_ptr<Dataset> validation_data() override;
   std::map<std::string, modules::FileContent> adapter_files() override;
   std::map<std::string, std::string> model_files() override { return model_files_; }
+  /// Draws the adapters' dropout masks for the batch; none in validation.
+  void prepare(const Batch& batch, const StepContext& context) override;
 
  protected:
   /// `reader` reads a line of the data. Opens nothing.
@@ -30,10 +34,9 @@ class LanguageRecipe : public Recipe {
   std::shared_ptr<modules::LanguageModel> language_model();
   /// Null before there is data.
   const std::shared_ptr<const modules::ConversationEncoder>& encoder() const { return encoder_; }
-  /// Draws the adapters' dropout masks for the batch; none in validation.
-  void set_dropout(const Batch& batch, const StepContext& context);
 
  private:
+  void read_model_files();
   std::shared_ptr<Dataset> open(const ConversationDataConfig& data, const std::string& name);
 
   std::string where_;

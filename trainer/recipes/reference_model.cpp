@@ -1,6 +1,6 @@
 #include "trainer/recipes/reference_model.h"
 
-#include "modules/core/init.h"
+#include "modules/core/hollow.h"
 #include "modules/core/linear.h"
 #include "modules/hub/model_weights.h"
 
@@ -51,7 +51,11 @@ std::shared_ptr<LanguageModel> frozen_copy(const LanguageModel& model) {
 }  // namespace
 
 ReferenceModel::ReferenceModel(std::shared_ptr<LanguageModel> model) : model_(std::move(model)) {
-  if (!has_adapters(*model_)) copy_ = frozen_copy(*model_);
+  if (has_adapters(*model_)) return;
+  require(
+      !modules::is_hollow(model_->parameters().front()),
+      "the reference model: expected lora, or one process, since no rank holds the whole model");
+  copy_ = frozen_copy(*model_);
 }
 
 TokenLogProbs ReferenceModel::log_probs(const PackedConversations& packed, double temperature) {

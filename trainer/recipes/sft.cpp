@@ -62,7 +62,7 @@ Tensor SftRecipe::exact_match(const Batch& batch) {
 
 Loss SftRecipe::loss(const Batch& batch, const StepContext& context) {
   modules::LanguageModel& model = *language_model();
-  set_dropout(batch, context);
+  prepare(batch, context);
   const PackedConversations packed = unpack_batch(model, batch);
   const Tensor hidden = model.forward(pack_sequences(model, packed.sequences))[0];
   // Only learned tokens meet the head.

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <set>
 
-#include "modules/core/init.h"
+#include "modules/core/hollow.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/registry.h"
 #include "modules/lora/lora.h"
@@ -112,6 +112,17 @@ std::shared_ptr<LanguageModel> LanguageModelSettings::load(const std::string& wh
       model.contains("path")
           ? as_language_model(modules::load_model(model["path"].get<std::string>()), where)
           : build(model, where);
+  finish(*language, *this, next_seed());
+  return language;
+}
+
+std::shared_ptr<LanguageModel> LanguageModelSettings::load_hollow(const std::string& where) const {
+  if (!model.contains("path") || (lora && lora->use_dora)) return nullptr;
+  std::shared_ptr<LanguageModel> language;
+  {
+    const modules::HollowInit without_bytes;
+    language = build(model, where);
+  }
   finish(*language, *this, next_seed());
   return language;
 }

@@ -32,6 +32,9 @@ struct LanguageModelSettings {
   void check(const std::string& where) const;
   /// The model with its weights, its parts frozen and its adapters on.
   std::shared_ptr<modules::LanguageModel> load(const std::string& where) const;
+  /// The same with hollow weights, to be read by read_folder(); null where there is no folder, or
+  /// adapters need the weights (DoRA's magnitudes are their norms).
+  std::shared_ptr<modules::LanguageModel> load_hollow(const std::string& where) const;
   /// The same without weights: no weight file is read.
   std::shared_ptr<modules::LanguageModel> shape(const std::string& where) const;
   bool frozen(const std::string& part) const;

@@ -41,6 +41,8 @@ class TransferRecipe : public DiffusionRecipe {
   TransferRecipe(const Json& config, const std::string& where);
 
   std::shared_ptr<modules::Model> model() override { return control_net(); }
+  /// None: the frozen base is whole on every rank, and the branch begins as a copy of it.
+  std::shared_ptr<modules::Model> model_without_weights() override { return nullptr; }
   std::shared_ptr<modules::Model> model_for_plan() override;
   /// `base_loss`: that of the base alone, on the run's first batch.
   std::map<std::string, double> start_metrics(const Batch& first,

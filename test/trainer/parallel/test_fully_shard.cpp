@@ -4,7 +4,9 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 
+#include "modules/core/hollow.h"
 #include "modules/registry.h"
+#include "ops/core/peak_memory.h"
 #include "test/support/latent_clips.h"
 #include "test/support/rank_runs.h"
 #include "trainer/config/config.h"
@@ -47,6 +49,82 @@ TEST_CASE("sharded ranks train an adapter as one process does", "[parallel]") {
     Json half = how;
     half["gradient_accumulation"] = 2;
     check_same(runs.run(std::string("two-") + recompute, 2, half, lora), one, 1e-9);
+  }
+}
+
+TEST_CASE("ranks take their parts of a model folder, none holds it whole", "[parallel]") {
+  Runs runs;
+  const Outcome first = runs.run("first", 1, Json::object());
+  const std::string folder = runs.dir("first") / "checkpoints" / "step-00000006" / "model";
+  for (const char* kind : {"full", "lora"}) {
+    Json recipe = {{"model", {{"path", folder}}}};
+    if (std::string(kind) == "lora") recipe["lora"] = {{"rank", 3}};
+    const Outcome one = runs.run(std::string("one-") + kind, 1, Json::object(), recipe);
+    CHECK(one.losses.front() != first.losses.front());
+    const Json split = {{"gradient_accumulation", 2}, {"parallel", {{"tensor", 2}}}};
+    check_same(runs.run(std::string("two-") + kind, 2, {{"gradient_accumulation", 2}}, recipe), one,
+               1e-9);
+    check_same(runs.run(std::string("four-") + kind, 4, split, recipe), one, 1e-9);
+  }
+}
+
+TEST_CASE("while it builds the model a rank holds far fewer bytes than the model", "[parallel]") {
+  Runs runs;
+  Json recipe = {{"model", {{"num_layers", 12}}}};
+  if (GENERATE(false, true)) recipe["lora"] = {{"rank", 3}};
+  const Json how = {{"precision", "fp32"},
+                    {"steps", 1},
+                    {"ema", {{"kind", "none"}}},
+                    {"optimizer", {{"moments", "int8"}}}};
+  INFO(recipe.dump());
+  const auto peak_of = [&](const std::string& name, int ranks) {
+    const std::string file = runs.dir(name).string() + ".peak";
+    Json part = how;
+    part["gradient_accumulation"] = 4 / ranks;
+    const Answer answer =
+        runs.start(name, ranks, part, recipe, "export COSMOS_TEST_PEAK='" + file + "'");
+    INFO(answer.text);
+    REQUIRE(answer.code == 0);
+    double most = 0, bytes = 0;
+    for (int rank = 0; rank < ranks; ++rank) {
+      std::ifstream(file + std::to_string(rank)) >> bytes;
+      REQUIRE(bytes > 0);
+      most = std::max(most, bytes);
+    }
+    return most;
+  };
+  modules::register_builtin_models();
+  register_builtin_recipes();
+  register_latent_clips();
+  const Config config = parse_config(config_json(how, recipe), "test");
+  const Plan plan = make_plan(config, *make_recipe(config.recipe, "recipe"));
+  const double whole = 4 * static_cast<double>(plan.parameters);
+  CHECK(peak_of("one", 1) > whole);
+  CHECK(peak_of("four", 4) < 0.5 * whole);
+}
+
+TEST_CASE("a model without weights takes no bytes until it is filled", "[parallel]") {
+  modules::register_builtin_models();
+  register_builtin_recipes();
+  register_latent_clips();
+  const Config config = parse_config(config_json(Json::object(), Json::object()), "test");
+  torch::manual_seed(5);
+  const auto recipe = make_recipe(config.recipe, "recipe");
+  std::shared_ptr<modules::Model> model;
+  CHECK(peak_bytes([&] { model = recipe->model_without_weights(); }) < 64);  // a seed is drawn
+  REQUIRE(model != nullptr);
+  for (const auto& item : model->named_parameters()) {
+    INFO(item.key());
+    CHECK(modules::is_hollow(item.value()));
+  }
+  TensorMap given;
+  recipe->read_weights([&](const std::string& name, const Tensor& whole) { given[name] = whole; });
+  torch::manual_seed(5);
+  const auto whole = make_recipe(config.recipe, "recipe")->model();
+  REQUIRE(given.size() == whole->named_parameters().size());
+  for (const auto& item : whole->named_parameters()) {
+    INFO(item.key());
+    CHECK(torch::equal(given.at(item.key()), item.value()));
   }
 }
 

@@ -89,6 +89,9 @@ TEST_CASE("a language model on ranks trains as in one process", "[parallel][lang
   SECTION("two slices of two shards, classes and tokens split, layers recomputed") {
     check_layout(runs, {"slices", 4, 2, tensor(true), language("Qwen3ForCausalLM"), "full"});
   }
+  SECTION("two stages of layers") {
+    check_layout(runs, {"stages", 2, 1, {{"pipeline", 2}}, language("Qwen3ForCausalLM")});
+  }
   SECTION("experts on two ranks, of two slices each") {
     check_layout(runs, {"experts", 4, 2, {{"tensor", 2}, {"expert", 2}}, with_experts()});
   }
@@ -104,6 +107,11 @@ TEST_CASE("every layout of a language model trains as in one process", "[.][lang
         check_layout(runs, {next(), 2, 1, tensor(sequence), language(name), recompute});
         check_layout(runs, {next(), 2, 1, tensor(sequence), adapted(language(name)), recompute});
       }
+    for (const char* schedule : {"1f1b", "zero_bubble"}) {
+      const Json stages = {{"pipeline", 2}, {"pipeline_schedule", schedule}};
+      check_layout(runs, {next(), 2, 1, stages, language("Qwen3ForCausalLM"), recompute});
+      check_layout(runs, {next(), 2, 1, stages, adapted(language("Qwen3ForCausalLM")), recompute});
+    }
     for (const Json& recipe : {with_experts(), adapted(with_experts())}) {
       check_layout(runs, {next(), 2, 2, {{"expert", 2}}, recipe, recompute});
       check_layout(runs, {next(), 4, 4, {{"expert", 4}}, recipe, recompute});

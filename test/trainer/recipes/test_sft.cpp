@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "modules/core/hollow.h"
+#include "modules/hub/model_weights.h"
 #include "modules/lora/lora.h"
 #include "test/trainer/recipes/toy_conversations.h"
 #include "trainer/loop/trainer.h"
@@ -58,6 +60,32 @@ std::vector<Json> rows_of(const std::filesystem::path& run) {
 }
 
 }  // namespace
+
+TEST_CASE("a folder's weights are given one by one to a model without bytes", "[recipe][sft]") {
+  const TempFolder dir;
+  write_toy_data(dir.path());
+  const auto first = toy_recipe(dir.path())->model();
+  modules::save_model(dir / "model", *first);
+  const Json from = {{"model", {{"path", (dir / "model").string()}}}};
+  const auto recipe = toy_recipe(dir.path(), from);
+  const auto model = recipe->model_without_weights();
+  REQUIRE(model != nullptr);
+  CHECK(recipe->model() == model);
+  std::size_t given = 0;
+  const auto wanted = first->named_parameters();
+  recipe->read_weights([&](const std::string& name, const Tensor& whole) {
+    INFO(name);
+    CHECK(modules::is_hollow(model->named_parameters()[name]));
+    CHECK(torch::equal(whole, wanted[name]));
+    ++given;
+  });
+  CHECK(given == modules::base_tensors(*first).size());
+  // Fresh weights, and adapters that need the weights, are built whole.
+  CHECK(toy_recipe(dir.path())->model_without_weights() == nullptr);
+  Json dora = from;
+  dora["lora"] = {{"use_dora", true}};
+  CHECK(toy_recipe(dir.path(), dora)->model_without_weights() == nullptr);
+}
 
 TEST_CASE("conversations packed together are learned as if each stood alone", "[recipe][sft]") {
   const TempFolder dir;
