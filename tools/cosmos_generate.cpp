@@ -48,8 +48,10 @@ cxxopts::Options make_options() {
       "Its files are looked for beside FILE; --output is the folder for NAME.mp4, NAME being the "
       "line's\n"
       "`name`, its video's name or its number (000001). Every line is checked before the first "
-      "clip.\n\n"
-      "Exit codes: 0 done, 1 bad input (one line on stderr), 2 wrong usage.\n");
+      "clip; one\n"
+      "that cannot be served is told as FILE:LINE, and the others go on.\n\n"
+      "Exit codes: 0 done, 1 bad input (one line on stderr) or clips of a list that were not made, "
+      "2 wrong\nusage.\n");
   const auto text = [] { return cxxopts::value<std::string>(); };
   const auto integer = [] { return cxxopts::value<int64_t>(); };
   const auto number = [] { return cxxopts::value<double>(); };
@@ -161,8 +163,13 @@ void generate(const Job& job, WorldPipeline& pipeline, const PromptEmbeds& embed
     console.line("note: no text embeddings given; generating without text (zeros)");
   Output output(job.args, request, world_family(pipeline.index.class_name, "pipeline").picture);
   const int64_t keep = footage.real.defined() ? footage.real.size(0) : 1;
-  generate_world(pipeline, request, [&](const World& part) { output.add(part, keep); });
-  output.finish();
+  try {
+    generate_world(pipeline, request, [&](const World& part) { output.add(part, keep); });
+    output.finish();
+  } catch (...) {
+    output.discard();
+    throw;
+  }
   const std::string clip = text_of(job.args, "output");
   const Guardrail::Verdict verdict =
       guardrail.ask({{"stage", "clip"}, {"clip", clip}, {"prompt", text_of(job.args, "prompt")}});
@@ -178,27 +185,31 @@ int run(int argc, char** argv) {
   cxxopts::Options options = make_options();
   const cxxopts::ParseResult args = options.parse(argc, argv);
   if (args.count("help")) return std::cout << options.help() << '\n', 0;
-  if (!args.count("output") || !args.unmatched().empty())
-    return std::cerr << options.help() << '\n', 2;
+  parse_usage([&] {
+    require(args.unmatched().empty(), "expected options only, got ", args.unmatched().front());
+    require(args.count("output") > 0, "--output is missing: the clip to write (.mp4), or a folder ",
+            "with --prompts");
+  });
   register_builtin_models();
   Console console(std::cerr, ::isatty(STDERR_FILENO) != 0);
-  const std::vector<Job> jobs = read_jobs(options, args, argc, argv);
+  JobList jobs(read_jobs(options, args, argc, argv),
+               [&](const std::string& failure) { console.line("cosmos-generate: " + failure); });
   Guardrail guardrail(text_of(args, "guardrail"));
-  for (const Job& job : jobs)
-    at_line(job, [&] {
-      make_request(job.args);
-      guardrail.check_prompt(text_of(job.args, "prompt"), text_of(job.args, "negative-prompt"));
-    });
+  jobs.each([&](const Job& job) {
+    make_request(job.args);
+    guardrail.check_prompt(text_of(job.args, "prompt"), text_of(job.args, "negative-prompt"));
+  });
   PromptEmbeds embeds(fs::path(text_of(args, "output")) / ".text_embeds");
   if (const std::string note = encode_prompts(args, jobs, embeds); !note.empty())
     console.line(note);
+  if (!jobs.any_left()) jobs.finish();
   WorldPipeline pipeline = load(args);
   const Json sums = checksums(args);
   if (jobs.size() > 1 || args.count("max-memory"))
-    for (const Job& job : jobs) at_line(job, [&] { check(job, pipeline, embeds, console); });
-  for (const Job& job : jobs)
-    at_line(job, [&] { generate(job, pipeline, embeds, sums, guardrail, console); });
+    jobs.each([&](const Job& job) { check(job, pipeline, embeds, console); });
+  jobs.each([&](const Job& job) { generate(job, pipeline, embeds, sums, guardrail, console); });
   if (args.count("save-pipeline")) save_world_pipeline(text_of(args, "save-pipeline"), pipeline);
+  jobs.finish();
   return 0;
 }
 

@@ -5,12 +5,14 @@
 
 #include <cxxopts.hpp>
 #include <filesystem>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "modules/core/fields.h"
 #include "tools/controls.h"
+#include "tools/program.h"
 #include "tools/prompt_list.h"
 
 namespace cosmos::tools {
@@ -21,16 +23,43 @@ struct Job {
   std::string where;          ///< FILE:LINE; empty: the command line itself
 };
 
-/// fn(), its errors told with the job's line before them.
-template <typename Fn>
-auto at_line(const Job& job, Fn fn) {
-  try {
-    return fn();
-  } catch (const Error& error) {
-    if (job.where.empty()) throw;
-    fail(job.where, ": ", error.what());
+/// The clips to generate. A line of a list that fails is told at once and left out from then on;
+/// the others go on. The command line's own clip throws what it meets.
+class JobList {
+ public:
+  using Tell = std::function<void(const std::string& failure)>;  ///< one line
+  JobList(std::vector<Job> jobs, Tell tell)
+      : jobs_(std::move(jobs)), failed_(jobs_.size(), false), tell_(std::move(tell)) {}
+
+  template <typename Fn>
+  void each(Fn fn) {
+    for (std::size_t i = 0; i < jobs_.size(); ++i) {
+      if (failed_[i]) continue;
+      try {
+        fn(jobs_[i]);
+      } catch (const std::exception& error) {
+        if (jobs_[i].where.empty()) throw;
+        failed_[i] = true;
+        tell_(jobs_[i].where + ": " + one_line(error));
+      }
+    }
   }
-}
+
+  std::size_t size() const { return jobs_.size(); }
+  std::size_t failures() const {
+    return static_cast<std::size_t>(std::count(failed_.begin(), failed_.end(), true));
+  }
+  bool any_left() const { return failures() < size(); }
+  /// Throws Error when a clip was not made.
+  void finish() const {
+    require(failures() == 0, failures(), " of ", size(), " clips were not made");
+  }
+
+ private:
+  std::vector<Job> jobs_;
+  std::vector<bool> failed_;
+  Tell tell_;
+};
 
 /// What a line may set; the rest is the same for all of them.
 inline const std::vector<std::string>& line_options() {

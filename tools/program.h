@@ -30,6 +30,13 @@ auto parse_usage(Parse parse) {
   }
 }
 
+/// What went wrong, without torch's backtrace and further lines.
+inline std::string one_line(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
 /// Freed memory is used again instead of going back to the kernel: a step's large tensors are the
 /// same every time, and pages that are new cost more than what is computed in them (GELU over 200
 /// MB: 23 ms, of which 16 are page faults). Peak memory stays within a few percent.
@@ -50,7 +57,7 @@ inline std::function<void(const std::string&)> last_words(const std::string& nam
 /// Exit code of `run(argc, argv)`; 1 after an error, 2 after wrong usage.
 template <typename Run>
 int run_program(const char* name, int argc, char** argv, Run run) {
-  const auto complain = [name](const char* what, int code) {
+  const auto complain = [name](const std::string& what, int code) {
     std::cout.flush();
     std::cerr << name << ": " << what << (code == 2 ? " (--help lists the options)" : "") << '\n';
     return code;
@@ -62,10 +69,8 @@ int run_program(const char* name, int argc, char** argv, Run run) {
     return complain(error.what(), 2);
   } catch (const UsageError& error) {
     return complain(error.what(), 2);
-  } catch (const c10::Error& error) {
-    return complain(error.what_without_backtrace(), 1);
   } catch (const std::exception& error) {
-    return complain(error.what(), 1);
+    return complain(one_line(error), 1);
   }
 }
 

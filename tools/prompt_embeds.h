@@ -61,28 +61,27 @@ class PromptEmbeds {
 
 /// Encodes the texts of all jobs into `embeds`. Returns a note for the user, "" when there is
 /// nothing to say.
-inline std::string encode_prompts(const cxxopts::ParseResult& args, const std::vector<Job>& jobs,
+inline std::string encode_prompts(const cxxopts::ParseResult& args, JobList& jobs,
                                   PromptEmbeds& embeds) {
   std::unique_ptr<modules::PromptEncoder> encoder;
   int64_t cut = 0;
-  for (const Job& job : jobs)
+  jobs.each([&](const Job& job) {
     for (const char* option : {"prompt", "negative-prompt"}) {
       if (!job.args.count(option)) continue;
       const std::string text = job.args[option].as<std::string>();
       if (embeds.has(text)) continue;
-      at_line(job, [&] {
-        require(args.count("pipeline") > 0,
-                "--prompt: needs --pipeline DIR with text_encoder/ and tokenizer/ (or hand "
-                "embeddings over with --inputs)");
-        if (!encoder)
-          encoder = modules::PromptEncoder::load(
-              args["pipeline"].as<std::string>(),
-              modules::parse_dtype(args["dtype"].as<std::string>()), device_of(args));
-        int64_t here = 0;
-        embeds.add(text, encoder->encode({text}, modules::kPromptTokens, &here).cpu());
-        cut += here;
-      });
+      require(args.count("pipeline") > 0,
+              "--prompt: needs --pipeline DIR with text_encoder/ and tokenizer/ (or hand "
+              "embeddings over with --inputs)");
+      if (!encoder)
+        encoder = modules::PromptEncoder::load(
+            args["pipeline"].as<std::string>(),
+            modules::parse_dtype(args["dtype"].as<std::string>()), device_of(args));
+      int64_t here = 0;
+      embeds.add(text, encoder->encode({text}, modules::kPromptTokens, &here).cpu());
+      cut += here;
     }
+  });
   if (cut == 0) return "";
   return "note: " +
          (jobs.size() == 1 ? std::string("the prompt was")
