@@ -11,7 +11,7 @@
 namespace cosmos::modules {
 
 Tensor LinearAdapter::forward(const Tensor& x, const LinearImpl& linear) {
-  return adapt(x, torch::linear(x, linear.weight, linear.product_bias()), linear);
+  return adapt(x, linear.base_product(x), linear);
 }
 
 LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, bool with_bias) {
@@ -33,11 +33,16 @@ Tensor LinearImpl::forward(const Tensor& x) {
   return forward_entered(collective_ ? collective_->enter(x) : x);
 }
 
+Tensor LinearImpl::base_product(const Tensor& x, bool with_bias) const {
+  const Tensor b = with_bias ? product_bias() : Tensor();
+  return rule_ ? (*rule_)(x, weight, b) : torch::linear(x, weight, b);
+}
+
 Tensor LinearImpl::product(const Tensor& x) {
   if (adapter_) return adapter_->forward(x, *this);
-  if (postponed_ && weight.requires_grad() && torch::GradMode::is_enabled())
+  if (postponed_ && !rule_ && weight.requires_grad() && torch::GradMode::is_enabled())
     return postponed_linear(x, weight, product_bias(), postponed_);
-  return torch::linear(x, weight, product_bias());
+  return base_product(x);
 }
 
 Tensor LinearImpl::forward_entered(const Tensor& x) {

@@ -2,7 +2,7 @@
 
 // Every product with a weight goes through Linear, so that adapters (LoRA, DoRA), quantised bases
 // and column/row parallelism are applied from outside, in one fixed order:
-// collective(adapter(product)).
+// collective(adapter(product)); the product is x Wᵀ + b, or a LinearProduct in its place.
 
 #include <initializer_list>
 #include <memory>
@@ -36,6 +36,8 @@ class LinearAdapter : public torch::nn::Module {
   /// Whether what it adds depends on an element's place in the whole input (dropout masks): then
   /// neither features nor tokens can be split.
   virtual bool needs_whole_input() const { return false; }
+  /// Whether it looks at the Linear's weight itself, not at the product alone (DoRA's norms).
+  virtual bool reads_weight() const { return false; }
   /// Adapts `base` = x Wᵀ + b.  x: [..., in], base: [..., out] -> [..., out]
   virtual Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) = 0;
   /// The adapted Linear, from x on: adapt() of its product, or both as one operator.
@@ -57,6 +59,15 @@ class LinearCollective {
   virtual std::optional<ops::ClassRange> class_range(int64_t rows) const = 0;
   /// Norms of W's rows, from those of this rank's columns of them; outside of any graph.
   virtual Tensor row_norm(const Tensor& partial) const = 0;
+};
+
+/// How the product with a weight is computed, installed by the trainer (8-bit numbers,
+/// modules/fp8).
+class LinearProduct {
+ public:
+  virtual ~LinearProduct() = default;
+  /// x Wᵀ + bias of this rank's slice; `bias` may be undefined.
+  virtual Tensor operator()(const Tensor& x, const Tensor& weight, const Tensor& bias) const = 0;
 };
 
 /// y = x Wᵀ + b.  x: [..., in_features] -> [..., out_features].  Parameter names as
@@ -83,11 +94,17 @@ class LinearImpl : public torch::nn::Module {
   /// The bias that belongs to the product: none where it is added after a sum over ranks.
   Tensor product_bias() const { return collective_ && collective_->sums() ? Tensor() : bias; }
 
-  /// From now on backward leaves the weight's gradient to `later` (null: computes it at once). An
-  /// adapted Linear's is computed at once.
+  /// From now on backward leaves the weight's gradient to `later` (null: computes it at once). That
+  /// of an adapted Linear, or of one with a product_rule(), is computed at once.
   void postpone_weight_gradient(std::shared_ptr<PostponedGradients> later) {
     postponed_ = std::move(later);
   }
+
+  /// null: torch::linear.
+  void set_product_rule(std::shared_ptr<const LinearProduct> rule) { rule_ = std::move(rule); }
+  const std::shared_ptr<const LinearProduct>& product_rule() const { return rule_; }
+  /// What adapters add to: x Wᵀ and, unless told otherwise, product_bias().
+  Tensor base_product(const Tensor& x, bool with_bias = true) const;
 
   int64_t in_features() const { return weight.size(1); }   ///< of this rank
   int64_t out_features() const { return weight.size(0); }  ///< of this rank
@@ -105,6 +122,7 @@ class LinearImpl : public torch::nn::Module {
   std::shared_ptr<LinearAdapter> adapter_;
   std::shared_ptr<const LinearCollective> collective_;
   std::shared_ptr<PostponedGradients> postponed_;
+  std::shared_ptr<const LinearProduct> rule_;
 };
 TORCH_MODULE(Linear);
 

@@ -59,7 +59,8 @@ Tensor LoraAdapter::forward(const Tensor& x, const LinearImpl& linear) {
   // A weight of another dtype (quantised, or kept wider than its adapter) makes its own product.
   const bool alike = x.scalar_type() == lora_A.scalar_type() &&
                      linear.weight.scalar_type() == lora_A.scalar_type();
-  if (magnitude.defined() || !alike) return LinearAdapter::forward(x, linear);
+  if (magnitude.defined() || !alike || linear.product_rule())
+    return LinearAdapter::forward(x, linear);
   const std::vector<int64_t> seeds = dropout_seeds(x);
   return ops::lora_linear(
       x, linear.weight, linear.product_bias(),
@@ -79,7 +80,7 @@ Tensor LoraAdapter::adapt(const Tensor& x, const Tensor& base, const LinearImpl&
   const Tensor gain = magnitude / norm.to(magnitude.scalar_type());  // [out]
   Tensor product;  // of what the adapter sees, without bias
   if (!input.is_same(whole)) {
-    product = torch::linear(input.to(linear.weight.scalar_type()), linear.weight);
+    product = linear.base_product(input.to(linear.weight.scalar_type()), /*with_bias=*/false);
   } else {
     const Tensor bias = linear.product_bias();
     product = bias.defined() ? base - bias : base;

@@ -54,6 +54,7 @@ class LoraAdapter : public LinearAdapter {
   /// computes its part of the update without further communication.
   std::optional<int64_t> split_dim(const std::string& name, Split split) const override;
   bool needs_whole_input() const override { return options_.dropout > 0; }
+  bool reads_weight() const override { return magnitude.defined(); }
 
   const Options& options() const { return options_; }
 

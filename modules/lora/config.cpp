@@ -58,12 +58,6 @@ bool is_all_linear(const Json& pattern) {
   return text == kAllLinear;
 }
 
-bool matches_name(const std::string& entry, const std::string& module) {
-  if (is_wildcard(entry)) return matches_wildcard(entry, module);
-  if (module == entry) return true;
-  return module.size() > entry.size() + 1 && module.ends_with("." + entry);
-}
-
 void check_pattern(const Json& pattern, const std::string& where) {
   const bool texts = pattern.is_array() && std::all_of(pattern.begin(), pattern.end(),
                                                        [](const Json& x) { return x.is_string(); });
@@ -102,6 +96,20 @@ std::string candidates(const std::vector<std::string>& modules, const std::strin
 }
 
 }  // namespace
+
+bool matches_name(const std::string& entry, const std::string& module) {
+  if (is_wildcard(entry)) return matches_wildcard(entry, module);
+  if (module == entry) return true;
+  return module.size() > entry.size() + 1 && module.ends_with("." + entry);
+}
+
+void require_matches(const std::vector<std::string>& list, const std::vector<std::string>& modules,
+                     const std::string& where) {
+  for (const std::string& name : list)
+    require(std::any_of(modules.begin(), modules.end(),
+                        [&](const std::string& module) { return matches_name(name, module); }),
+            where, ": no linear layer is called ", printable(name), candidates(modules, name));
+}
 
 void LoraConfig::check(const std::string& where) const {
   require(rank > 0, where, ".rank: expected a positive number, got ", rank);
@@ -142,15 +150,9 @@ bool matches_modules(const Json& pattern, const std::string& module) {
 
 std::vector<std::string> target_modules(const LoraConfig& config,
                                         const std::vector<std::string>& modules) {
-  if (config.target_modules.is_array()) {
-    for (const auto& entry : config.target_modules) {
-      const auto& name = entry.get_ref<const std::string&>();
-      require(std::any_of(modules.begin(), modules.end(),
-                          [&](const std::string& module) { return matches_name(name, module); }),
-              "lora.target_modules: no linear layer is called ", printable(name),
-              candidates(modules, name));
-    }
-  }
+  if (config.target_modules.is_array())
+    require_matches(config.target_modules.get<std::vector<std::string>>(), modules,
+                    "lora.target_modules");
   std::vector<std::string> chosen;
   for (const auto& module : modules)
     if (matches_modules(config.target_modules, module) &&

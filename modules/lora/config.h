@@ -47,6 +47,12 @@ struct LoraConfig {
   double scaling_of(const std::string& module) const;
 };
 
+/// Whether `entry` of a list means `module`: its path, the end of it, or a wildcard over it.
+bool matches_name(const std::string& entry, const std::string& module);
+/// Throws Error for the first entry of `list` (called `where`) that means none of `modules`.
+void require_matches(const std::vector<std::string>& list, const std::vector<std::string>& modules,
+                     const std::string& where);
+
 /// Whether PEFT would take `module` for this `pattern` (a string, a list, or null).
 bool matches_modules(const Json& pattern, const std::string& module);
 

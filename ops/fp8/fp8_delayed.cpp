@@ -65,12 +65,14 @@ std::optional<Tensor> fp8_delayed_scale(const Fp8Delayed& state, Fp8Operand whic
 }
 
 void fp8_delayed_record(const Fp8Delayed& state, Fp8Operand which, const Tensor& amax) {
-  if (!state.scale.defined()) return;
+  if (!state.amax_history.defined()) return;
   const Tensor newest = state.amax_history.select(-2, static_cast<int64_t>(which)).select(-1, 0);
   newest.copy_(at::maximum(newest, amax));
 }
 
 void fp8_delayed_check(const char* op, const Fp8Delayed& state, const Tensor& x) {
+  if (!state.scale.defined())
+    return fp8_delayed_check(op, {state.amax_history.select(-1, 0), state.amax_history}, x);
   check_state(op, state);
   require(state.scale.dim() == 1 && state.scale.device() == x.device(), op,
           ": expected one layer's scale [3] on ", x.device(), ", got ", describe(state.scale));

@@ -56,55 +56,80 @@ Fp8Pair quantize(const Tensor& x, Fp8Options options, const Fp8Delayed& delayed,
   return out;
 }
 
+/// What a product takes besides x, weight and bias.
+struct Settings {
+  Fp8Recipe recipe;
+  Fp8Delayed delayed;
+  Fp8Weight quantised;
+};
+
+/// The weight, or its transpose, in 8 bits.
+Fp8Tensor quantised_weight(const Tensor& weight, const Settings& s, bool transposed) {
+  const Tensor &values = s.quantised.values, &scale = s.quantised.scale;
+  if (!values.defined()) {
+    const Fp8Options options{at::kFloat8_e4m3fn, granularities(s.recipe.scaling).weight,
+                             s.recipe.power_of_two};
+    Fp8Pair made =
+        quantize(weight, options, s.delayed, Fp8Operand::kWeight, !transposed, transposed);
+    return transposed ? Fp8Tensor{made.values_t, made.scale_t, made.amax}
+                      : Fp8Tensor{made.values, made.scale, made.amax};
+  }
+  if (!transposed) return {values, scale, {}};
+  return {values.t().contiguous(), scale.dim() == 2 ? scale.t().contiguous() : scale, {}};
+}
+
 /// y of rows x [M, in], and x^T quantised where `keep` says that a backward pass wants it.
 std::pair<Tensor, Fp8Pair> product(const Tensor& x, const Tensor& weight, const Optional& bias,
-                                   const Fp8Recipe& recipe, const Fp8Delayed& delayed, bool keep) {
-  const Granularities g = granularities(recipe.scaling);
-  const Fp8Options rows{at::kFloat8_e4m3fn, g.rows, recipe.power_of_two};
-  const Fp8Options columns{at::kFloat8_e4m3fn, g.weight, recipe.power_of_two};
-  Fp8Pair a = quantize(x, rows, delayed, Fp8Operand::kInput, true, keep);
-  const Fp8Pair b = quantize(weight, columns, delayed, Fp8Operand::kWeight, true, false);
-  return {
-      fp8_mm(a.values, a.scale, b.values, b.scale, x.scalar_type(), bias, recipe.fast_accumulation),
-      std::move(a)};
+                                   const Settings& s, bool keep) {
+  const Fp8Options rows{at::kFloat8_e4m3fn, granularities(s.recipe.scaling).rows,
+                        s.recipe.power_of_two};
+  Fp8Pair a = quantize(x, rows, s.delayed, Fp8Operand::kInput, true, keep);
+  const Fp8Tensor b = quantised_weight(weight, s, /*transposed=*/false);
+  return {fp8_mm(a.values, a.scale, b.values, b.scale, x.scalar_type(), bias,
+                 s.recipe.fast_accumulation),
+          std::move(a)};
 }
 
-void save(AutogradContext* ctx, const Fp8Recipe& recipe, const Fp8Delayed& delayed) {
-  ctx->saved_data["scaling"] = static_cast<int64_t>(recipe.scaling);
-  ctx->saved_data["gradient"] = static_cast<int64_t>(recipe.gradient);
-  ctx->saved_data["power_of_two"] = recipe.power_of_two;
-  // Not saved as variables: a later pass may raise the history before this one goes backward.
-  ctx->saved_data["delayed_scale"] = delayed.scale;
-  ctx->saved_data["amax_history"] = delayed.amax_history;
+void save(AutogradContext* ctx, const Settings& s) {
+  ctx->saved_data["scaling"] = static_cast<int64_t>(s.recipe.scaling);
+  ctx->saved_data["gradient"] = static_cast<int64_t>(s.recipe.gradient);
+  ctx->saved_data["power_of_two"] = s.recipe.power_of_two;
+  // Not saved as variables: a later pass may raise the history before this one goes backward, and a
+  // gathered weight is gathered again.
+  ctx->saved_data["delayed_scale"] = s.delayed.scale;
+  ctx->saved_data["amax_history"] = s.delayed.amax_history;
+  ctx->saved_data["weight_values"] = s.quantised.values;
+  ctx->saved_data["weight_scale"] = s.quantised.scale;
 }
 
-std::pair<Fp8Recipe, Fp8Delayed> load(AutogradContext* ctx) {
-  Fp8Recipe recipe;
-  recipe.scaling = static_cast<Fp8Scaling>(ctx->saved_data["scaling"].toInt());
-  recipe.gradient = static_cast<at::ScalarType>(ctx->saved_data["gradient"].toInt());
-  recipe.power_of_two = ctx->saved_data["power_of_two"].toBool();
-  return {
-      recipe,
-      {ctx->saved_data["delayed_scale"].toTensor(), ctx->saved_data["amax_history"].toTensor()}};
+Settings load(AutogradContext* ctx) {
+  const auto tensor = [&](const char* key) { return ctx->saved_data[key].toTensor(); };
+  Settings s;
+  s.recipe.scaling = static_cast<Fp8Scaling>(ctx->saved_data["scaling"].toInt());
+  s.recipe.gradient = static_cast<at::ScalarType>(ctx->saved_data["gradient"].toInt());
+  s.recipe.power_of_two = ctx->saved_data["power_of_two"].toBool();
+  s.delayed = {tensor("delayed_scale"), tensor("amax_history")};
+  s.quantised = {tensor("weight_values"), tensor("weight_scale")};
+  return s;
 }
 
 struct Fp8LinearFunction : torch::autograd::Function<Fp8LinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
-                        const Optional& bias, const Fp8Recipe& recipe, const Fp8Delayed& delayed,
-                        bool keep) {
+                        const Optional& bias, const Settings& settings, bool keep) {
     const at::AutoDispatchBelowADInplaceOrView below;
-    auto [y, a] = product(x, weight, bias, recipe, delayed, keep);
+    auto [y, a] = product(x, weight, bias, settings, keep);
     ctx->save_for_backward({weight, a.values_t, a.scale_t});
     ctx->saved_data["dtype"] = static_cast<int64_t>(x.scalar_type());
     if (bias) ctx->saved_data["bias_dtype"] = static_cast<int64_t>(bias->scalar_type());
-    save(ctx, recipe, delayed);
+    save(ctx, settings);
     return y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     refuse_double_backward("fp8_linear");
     const auto saved = ctx->get_saved_variables();
-    const auto [recipe, delayed] = load(ctx);
+    const Settings s = load(ctx);
+    const Fp8Recipe& recipe = s.recipe;
     const Granularities g = granularities(recipe.scaling);
     const Tensor &dy = grads[0], &weight = saved[0];
     const bool want_x = ctx->needs_input_grad(0), want_weight = ctx->needs_input_grad(1);
@@ -112,24 +137,41 @@ struct Fp8LinearFunction : torch::autograd::Function<Fp8LinearFunction> {
     Tensor dx, dw, db;
     Fp8Pair q;
     if (want_x || want_weight)
-      q = quantize(dy, {recipe.gradient, g.rows, recipe.power_of_two}, delayed,
+      q = quantize(dy, {recipe.gradient, g.rows, recipe.power_of_two}, s.delayed,
                    Fp8Operand::kGradient, want_x, want_weight);
     if (want_x) {
       const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["dtype"].toInt());
-      const Fp8Options options{at::kFloat8_e4m3fn, g.weight, recipe.power_of_two};
-      const Fp8Pair b = quantize(weight, options, delayed, Fp8Operand::kWeight, false, true);
-      dx = fp8_mm(q.values, q.scale, b.values_t, b.scale_t, dtype);
+      const Fp8Tensor b = quantised_weight(weight, s, /*transposed=*/true);
+      dx = fp8_mm(q.values, q.scale, b.values, b.scale, dtype);
     }
     if (want_weight) dw = fp8_mm(q.values_t, q.scale_t, saved[1], saved[2], weight.scalar_type());
     if (want_bias)
       db = dy.sum(at::IntArrayRef{0}, /*keepdim=*/false,
                   static_cast<at::ScalarType>(ctx->saved_data["bias_dtype"].toInt()));
-    return {dx, dw, db, Tensor(), Tensor(), Tensor()};
+    return {dx, dw, db, Tensor(), Tensor()};
   }
 };
 
-void check(const Tensor& x, const Tensor& weight, const Optional& bias, const Fp8Recipe& recipe) {
+void check_quantised(const char* op, const Tensor& weight, const Settings& s) {
+  const Tensor &values = s.quantised.values, &scale = s.quantised.scale;
+  if (!values.defined() && !scale.defined()) return;
+  const Granularity wanted = granularities(s.recipe.scaling).weight;
+  require(
+      wanted != Granularity::kRow, op,
+      ": quantised: expected recipe.scaling tensor or block (rows of the transposed weight have "
+      "other scales), got row");
+  require(values.defined() && scale.defined() && values.scalar_type() == at::kFloat8_e4m3fn &&
+              values.sym_sizes() == weight.sym_sizes() && values.device() == weight.device(),
+          op, ": quantised: expected float8_e4m3fn values like the weight ", describe(weight),
+          " and a scale, got ", describe(values), " and ", describe(scale));
+  require(driver::fp8_granularity_of(op, values, scale) == wanted, op,
+          ": quantised: expected a scale of ",
+          wanted == Granularity::kTensor ? "tensor" : "128x128", ", got ", describe(scale));
+}
+
+void check(const Tensor& x, const Tensor& weight, const Optional& bias, const Settings& s) {
   constexpr const char* op = "fp8_linear";
+  const Fp8Recipe& recipe = s.recipe;
   dtype_of(op, "x", x);
   dtype_of(op, "weight", weight);
   require(x.dim() >= 1, op, ": x: expected [..., in], got ", describe(x));
@@ -147,6 +189,7 @@ void check(const Tensor& x, const Tensor& weight, const Optional& bias, const Fp
   require(recipe.gradient == at::kFloat8_e4m3fn || recipe.gradient == at::kFloat8_e5m2, op,
           ": gradient: expected float8_e4m3fn or float8_e5m2, got ",
           c10::toString(recipe.gradient));
+  check_quantised(op, weight, s);
 }
 
 /// [..., in] as rows, and their product's rows as [..., out].
@@ -159,19 +202,19 @@ Tensor by_rows(const Tensor& x, const Tensor& weight, Product product) {
 }
 
 Tensor linear_autograd(const Tensor& x, const Tensor& weight, const Optional& bias,
-                       const Fp8Recipe& recipe, const Fp8Delayed& delayed) {
-  check(x, weight, bias, recipe);
+                       const Settings& settings) {
+  check(x, weight, bias, settings);
   const bool keep = at::GradMode::is_enabled() && weight.requires_grad();
   return by_rows(x, weight, [&](const Tensor& rows) {
-    return Fp8LinearFunction::apply(rows, weight, bias, recipe, delayed, keep);
+    return Fp8LinearFunction::apply(rows, weight, bias, settings, keep);
   });
 }
 
 Tensor linear_plain(const Tensor& x, const Tensor& weight, const Optional& bias,
-                    const Fp8Recipe& recipe, const Fp8Delayed& delayed) {
-  check(x, weight, bias, recipe);
+                    const Settings& settings) {
+  check(x, weight, bias, settings);
   return by_rows(x, weight, [&](const Tensor& rows) {
-    return product(rows, weight, bias, recipe, delayed, /*keep=*/false).first;
+    return product(rows, weight, bias, settings, /*keep=*/false).first;
   });
 }
 
@@ -183,31 +226,42 @@ Fp8Recipe recipe_of(c10::string_view scaling, at::ScalarType gradient, bool powe
   fail("fp8_linear: scaling: expected tensor, row or block, got ", std::string(scaling));
 }
 
-template <Tensor (*kLinear)(const Tensor&, const Tensor&, const Optional&, const Fp8Recipe&,
-                            const Fp8Delayed&)>
-Tensor current(const Tensor& x, const Tensor& weight, const Optional& bias,
-               c10::string_view scaling, at::ScalarType gradient, bool power_of_two,
-               bool fast_accumulation) {
-  return kLinear(x, weight, bias, recipe_of(scaling, gradient, power_of_two, fast_accumulation),
-                 {});
+Fp8Weight quantised_of(const Optional& values, const Optional& scale) {
+  return {values.value_or(Tensor()), scale.value_or(Tensor())};
 }
 
-template <Tensor (*kLinear)(const Tensor&, const Tensor&, const Optional&, const Fp8Recipe&,
-                            const Fp8Delayed&)>
-Tensor delayed(const Tensor& x, const Tensor& weight, const Optional& bias, const Tensor& scale,
-               const Tensor& amax_history, at::ScalarType gradient, bool fast_accumulation) {
-  const Fp8Delayed state{scale, amax_history};
+template <Tensor (*kLinear)(const Tensor&, const Tensor&, const Optional&, const Settings&)>
+Tensor current(const Tensor& x, const Tensor& weight, const Optional& bias,
+               c10::string_view scaling, at::ScalarType gradient, bool power_of_two,
+               bool fast_accumulation, const Optional& weight_values,
+               const Optional& weight_scale) {
+  return kLinear(x, weight, bias,
+                 {recipe_of(scaling, gradient, power_of_two, fast_accumulation),
+                  {},
+                  quantised_of(weight_values, weight_scale)});
+}
+
+template <Tensor (*kLinear)(const Tensor&, const Tensor&, const Optional&, const Settings&)>
+Tensor delayed(const Tensor& x, const Tensor& weight, const Optional& bias, const Optional& scale,
+               const Tensor& amax_history, at::ScalarType gradient, bool fast_accumulation,
+               const Optional& weight_values, const Optional& weight_scale) {
+  const Fp8Delayed state{scale.value_or(Tensor()), amax_history};
   fp8_delayed_check("fp8_linear_delayed", state, x);
-  return kLinear(x, weight, bias, {Fp8Scaling::kTensor, gradient, false, fast_accumulation}, state);
+  return kLinear(x, weight, bias,
+                 {{Fp8Scaling::kTensor, gradient, false, fast_accumulation},
+                  state,
+                  quantised_of(weight_values, weight_scale)});
 }
 
 TORCH_LIBRARY_FRAGMENT(cosmos, m) {
   m.def(
       "fp8_linear(Tensor x, Tensor weight, Tensor? bias, str scaling, ScalarType gradient, "
-      "bool power_of_two=False, bool fast_accumulation=True) -> Tensor");
+      "bool power_of_two=False, bool fast_accumulation=True, Tensor? weight_values=None, "
+      "Tensor? weight_scale=None) -> Tensor");
   m.def(
-      "fp8_linear_delayed(Tensor x, Tensor weight, Tensor? bias, Tensor scale, "
-      "Tensor(a!) amax_history, ScalarType gradient, bool fast_accumulation=True) -> Tensor");
+      "fp8_linear_delayed(Tensor x, Tensor weight, Tensor? bias, Tensor? scale, "
+      "Tensor(a!) amax_history, ScalarType gradient, bool fast_accumulation=True, "
+      "Tensor? weight_values=None, Tensor? weight_scale=None) -> Tensor");
 }
 
 void register_devices(torch::Library& m) {
@@ -225,18 +279,20 @@ TORCH_LIBRARY_IMPL(cosmos, Autograd, m) {
 }  // namespace
 
 Tensor fp8_linear(const Tensor& x, const Tensor& weight, const Optional& bias,
-                  const Fp8Recipe& recipe, const Fp8Delayed& state) {
-  if (!state.scale.defined()) {
+                  const Fp8Recipe& recipe, const Fp8Delayed& state, const Fp8Weight& quantised) {
+  const auto optional = [](const Tensor& t) { return t.defined() ? Optional(t) : Optional(); };
+  const Optional values = optional(quantised.values), scale = optional(quantised.scale);
+  if (!state.amax_history.defined()) {
     static const auto op = operator_handle<decltype(current<linear_plain>)>("fp8_linear");
     return op.call(x, weight, bias, kScalings[static_cast<int>(recipe.scaling)], recipe.gradient,
-                   recipe.power_of_two, recipe.fast_accumulation);
+                   recipe.power_of_two, recipe.fast_accumulation, values, scale);
   }
   require(recipe.scaling == Fp8Scaling::kTensor,
           "fp8_linear: delayed scaling: expected recipe.scaling tensor, got ",
           kScalings[static_cast<int>(recipe.scaling)]);
   static const auto op = operator_handle<decltype(delayed<linear_plain>)>("fp8_linear_delayed");
-  return op.call(x, weight, bias, state.scale, state.amax_history, recipe.gradient,
-                 recipe.fast_accumulation);
+  return op.call(x, weight, bias, optional(state.scale), state.amax_history, recipe.gradient,
+                 recipe.fast_accumulation, values, scale);
 }
 
 }  // namespace cosmos::ops

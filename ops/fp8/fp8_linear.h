@@ -53,20 +53,29 @@ struct Fp8Delayed {
   at::Tensor amax_history;  ///< float32 [..., 3, length], newest first
 };
 
-/// Scales 1 and an empty history, on `like`'s device. Until the first advance values are not
-/// scaled: take the first steps with current scaling where gradients are below e5m2's 2^-16.
+/// Scales 1 and an empty history, on `like`'s device. Until the first advance values would not
+/// be scaled, and gradients below e5m2's 2^-16 be lost: leave the scale out of the first step.
 Fp8Delayed fp8_delayed(const at::Tensor& like, int64_t layers, int64_t length);
 
 /// Once a step, after backward: scale = formula(largest finite amax of the history); where none is
 /// above 0 the scale stays. Then the history moves on by one.
 void fp8_delayed_advance(const Fp8Delayed& state, const Fp8Recipe& recipe);
 
+/// A weight that is there in 8 bits alone (ranks gathered it so): e4m3 values [out, in] and their
+/// scale, as fp8_quantize gives them for scaling tensor or block.
+struct Fp8Weight {
+  at::Tensor values, scale;
+};
+
 /// Current scaling, or, with `delayed` ([3] and [3, length]), scales from there: recipe.scaling
 /// must be tensor. The newest amax is raised to what is seen, so that micro-batches and recomputed
-/// activations may pass more than once a step.
+/// activations may pass more than once a step. With a history and no scale: current scaling that
+/// fills the history, for the first step. With `quantised` it is the weight: of `weight` shape and
+/// dtype count, it receives the gradient, and no amax of it is recorded. `quantised.values` may
+/// have no bytes between the passes.
 at::Tensor fp8_linear(const at::Tensor& x, const at::Tensor& weight,
                       const std::optional<at::Tensor>& bias, const Fp8Recipe& recipe,
-                      const Fp8Delayed& delayed = {});
+                      const Fp8Delayed& delayed = {}, const Fp8Weight& quantised = {});
 
 /// a [M, K] * b [N, K]^T of values with their scales (as fp8_quantize gives them, of any
 /// granularity) + bias, in `dtype`. On CUDA by at::_scaled_mm where that takes the operands: scales

@@ -121,6 +121,14 @@ void load_averages(const fs::path& dir, const TrainState& state, bool whole_mode
   copy_tensors(found, wanted, file.string(), take);
 }
 
+void load_fp8(const fs::path& file, modules::Fp8Layers& fp8) {
+  const TensorMap wanted = fp8.state();
+  // Switched on since: the first step fills the history.
+  if (wanted.empty() || !fs::exists(file)) return;
+  copy_tensors(modules::load_safetensors(file), wanted, file.string());
+  fp8.state_was_loaded();
+}
+
 }  // namespace
 
 void load_state(const fs::path& dir, const TrainState& state) {
@@ -133,6 +141,7 @@ void load_state(const fs::path& dir, const TrainState& state) {
   load_parameters(weights, state, whole);
   load_optimizer(dir / "optimizer.safetensors", state);
   if (state.ema) load_averages(dir, state, whole);
+  if (state.fp8) load_fp8(dir / "fp8.safetensors", *state.fp8);
 }
 
 }  // namespace cosmos::trainer

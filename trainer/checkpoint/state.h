@@ -5,6 +5,7 @@
 //   trainable.safetensors   the trained parameters alone, when part of the model is frozen
 //   adapter/                what the recipe exports of an adapter, beside trainable.safetensors
 //   ema/ | ema.safetensors  averages, float32, in the layout of the weights
+//   fp8.safetensors         scales and histories of delayed scaling (modules/fp8)
 //   optimizer.safetensors   AdamW::state(); "master.NAME" where a shard is wider than its weight
 //
 // Files hold whole tensors whatever the number of ranks, so that any other number can go on. All
@@ -15,6 +16,7 @@
 #include <map>
 #include <string>
 
+#include "modules/fp8/fp8.h"
 #include "modules/hub/safetensors.h"
 #include "trainer/core/recipe.h"
 #include "trainer/optim/adamw.h"
@@ -28,8 +30,9 @@ struct TrainState {
   modules::Model& model;
   Recipe& recipe;
   AdamW& optimizer;
-  Ema* ema;             ///< null: none
-  FullyShard* sharded;  ///< null: this process holds everything
+  Ema* ema;                           ///< null: none
+  FullyShard* sharded;                ///< null: this process holds everything
+  modules::Fp8Layers* fp8 = nullptr;  ///< null: no 8-bit products
   int64_t rank = 0, ranks = 1;
 };
 

@@ -200,6 +200,12 @@ StateFiles state_files(const TrainState& state) {
     builder.add_adapter();
   }
   builder.add_tensors("optimizer.safetensors", optimizer_pieces(state, builder));
+  if (state.fp8) {
+    Pieces scales;
+    for (const auto& [key, tensor] : state.fp8->state())
+      scales[key] = builder.everywhere(tensor, tensor.scalar_type());
+    if (!scales.empty()) builder.add_tensors("fp8.safetensors", std::move(scales));
+  }
   StateFiles files = builder.take();
   for (auto& [path, file] : files) file.head_mine = state.rank == 0;
   return files;

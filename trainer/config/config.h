@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "modules/core/fields.h"
+#include "modules/fp8/config.h"
 
 namespace cosmos::trainer {
 
@@ -146,6 +147,7 @@ struct TrainerConfig {
   int64_t gradient_accumulation = 1;
   int64_t seed = 0;
   std::string precision = "fp32";
+  modules::Fp8Config fp8;
   std::string device = "auto";
   double clip_norm = 1.0;
   OptimizerConfig optimizer;
@@ -172,6 +174,9 @@ struct TrainerConfig {
   int64_t loader_threads = 1;
   double peak_tflops = 0;
 
+  /// Whether the model itself is bfloat16.
+  bool low_precision() const { return precision == "bf16" || precision == "fp8"; }
+
   template <typename Visitor>
   void fields(Visitor& v) {
     v("steps", steps, "optimiser steps of the whole run");
@@ -179,7 +184,9 @@ struct TrainerConfig {
     v("gradient_accumulation", gradient_accumulation, "micro-batches per optimiser step");
     v("seed", seed, "of sample order, noise, timesteps and initial weights");
     v("precision", precision,
-      "fp32; bf16: bfloat16 model with float32 master weights; fp64: for comparisons");
+      "fp32; bf16: bfloat16 model with float32 master weights; fp8: as bf16, with the products of "
+      "its blocks in 8-bit numbers; fp64: for comparisons");
+    v("fp8", fp8, "how products are scaled, and which, when precision is fp8");
     v("device", device, "auto (a GPU where there is one), cpu, cuda (each rank its own) or cuda:N");
     v("clip_norm", clip_norm, "gradients are scaled down to this global norm; 0 = never");
     v("optimizer", optimizer, "AdamW");

@@ -87,6 +87,13 @@ void check_pipeline(Checker& c, const TrainerConfig& t) {
                 ") with pipeline_schedule interleaved");
 }
 
+void check_fp8(Checker& c, const modules::Fp8Config& fp8) {
+  const std::string at = "trainer.fp8.";
+  c.one_of({"current", "delayed", "block"}, at + "scaling", fp8.scaling);
+  c.at_least(1, at + "history", fp8.history);
+  c.one_of({"e5m2", "e4m3"}, at + "gradient", fp8.gradient);
+}
+
 }  // namespace
 
 void validate(const Config& config) {
@@ -96,7 +103,8 @@ void validate(const Config& config) {
   c.at_least(1, "trainer.micro_batch_size", t.micro_batch_size);
   c.at_least(1, "trainer.gradient_accumulation", t.gradient_accumulation);
   c.at_least(0, "trainer.seed", t.seed);
-  c.one_of({"fp32", "bf16", "fp64"}, "trainer.precision", t.precision);
+  c.one_of({"fp32", "bf16", "fp8", "fp64"}, "trainer.precision", t.precision);
+  check_fp8(c, t.fp8);
   c.check(t.clip_norm >= 0, "trainer.clip_norm", t.clip_norm, "0 (never) or more");
   check_optimizer(c, t.optimizer);
   if (t.precision == "fp64")

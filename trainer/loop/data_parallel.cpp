@@ -95,7 +95,7 @@ int64_t DataParallel::data_ranks() const {
 }
 
 std::shared_ptr<modules::BlockRunner> DataParallel::shard(
-    modules::Model& model, std::shared_ptr<modules::BlockRunner> inner) {
+    modules::Model& model, std::shared_ptr<modules::BlockRunner> inner, modules::Fp8Layers* fp8) {
   if (!mesh_) return inner;
   split_tokens(model);
   if (config_.tensor > 1)
@@ -106,7 +106,7 @@ std::shared_ptr<modules::BlockRunner> DataParallel::shard(
   if (config_.expert > 1) expert_ = std::make_unique<ExpertParallel>(model, mesh_->axis("expert"));
   TensorSlices slices = tensor_ ? tensor_->slices() : TensorSlices();
   if (expert_) slices.insert(expert_->slices().begin(), expert_->slices().end());
-  ShardOptions options{.reshard_after_forward = config_.reshard_after_forward};
+  ShardOptions options{.reshard_after_forward = config_.reshard_after_forward, .fp8 = fp8};
   if (config_.pipeline > 1)
     options.stages = PipelineStages(model, config_.pipeline, pipeline_chunks(config_));
   sharded_ =
@@ -152,6 +152,10 @@ Tensor DataParallel::sum_over_shards(Tensor scalar) const {
   mesh_->axis("pipeline").all_reduce(sum).wait();
   const bool any_narrow = config_.pipeline > 1 ? sum[1].item<double>() > 0 : narrow;
   return sum[0].to(any_narrow ? torch::kFloat32 : torch::kFloat64);
+}
+
+void DataParallel::max_over_ranks(const Tensor& x) const {
+  if (mesh_) world_->all_reduce(x, Group::Reduce::kMax).wait();
 }
 
 bool DataParallel::any(bool here) const {

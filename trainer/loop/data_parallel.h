@@ -36,10 +36,11 @@ class DataParallel {
   int64_t data_rank() const;
   int64_t data_ranks() const;
 
-  /// Splits and shards the model, cut into stages where there is a pipeline. Returns its block
-  /// runner: `inner` itself in one process.
+  /// Splits and shards the model, cut into stages where there is a pipeline; the weights of `fp8`,
+  /// unless null, travel in 8 bits. Returns its block runner: `inner` itself in one process.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
-                                              std::shared_ptr<modules::BlockRunner> inner);
+                                              std::shared_ptr<modules::BlockRunner> inner,
+                                              modules::Fp8Layers* fp8 = nullptr);
   /// Null where every rank holds all tokens.
   const ContextPlan* context() const { return context_.get(); }
 
@@ -54,6 +55,8 @@ class DataParallel {
   Tensor mean(const Tensor& scalar) const;
   /// Sum of a scalar over the ranks that hold the other shards.
   Tensor sum_over_shards(Tensor scalar) const;
+  /// Raises `x` to its largest values on any rank.
+  void max_over_ranks(const Tensor& x) const;
   /// Whether any rank says so.
   bool any(bool here) const;
   /// Metrics of all ranks: means of numbers, {"mean", "n"} weighted by n, the rest as on rank 0.

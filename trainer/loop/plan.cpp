@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <c10/util/accumulate.h>
 #include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -63,13 +64,38 @@ std::vector<std::string> make_advice(const Plan& plan, const TrainerConfig& t) {
 
 using Seen = std::set<void*>;
 
+/// Weights that ranks gather in 8 bits.
+class Fp8Weights {
+ public:
+  Fp8Weights(const modules::Model& model, const TrainerConfig& t) : scaling_(t.fp8.scaling) {
+    if (t.precision != "fp8" || !t.fp8.gather) return;
+    for (const auto& [name, linear] : modules::fp8_linears(model, t.fp8))
+      linears_[linear->weight.unsafeGetTensorImpl()] = linear;
+  }
+  bool takes(const Tensor& p, at::IntArrayRef sizes) const {
+    const auto found = linears_.find(p.unsafeGetTensorImpl());
+    return found != linears_.end() && Fp8Gather::takes(*found->second, sizes);
+  }
+  /// What ranks tell each other of their largest numbers at the beginning of a forward.
+  double scale_bytes(at::IntArrayRef sizes) const {
+    if (scaling_ == "delayed") return 0;
+    const auto granularity =
+        scaling_ == "block" ? ops::Fp8Granularity::k128x128 : ops::Fp8Granularity::kTensor;
+    return 4.0 * static_cast<double>(Fp8Gather::scales(sizes, granularity));
+  }
+
+ private:
+  std::string scaling_;
+  std::map<void*, std::shared_ptr<modules::LinearImpl>> linears_;
+};
+
 /// One process: everything is here.
 void count_whole(const modules::Model& model, const TrainerConfig& t, Plan& plan) {
   Seen seen;
   for (const auto& item : model.named_parameters()) {
     const Tensor& p = item.value();
     if (!seen.insert(p.unsafeGetTensorImpl()).second) continue;
-    const bool low = t.precision == "bf16" && !model.keeps_float32(item.key());
+    const bool low = t.low_precision() && !model.keeps_float32(item.key());
     const auto n = static_cast<double>(p.numel());
     plan.weight_bytes += n * (low ? 2 : 4);
     if (!p.requires_grad()) continue;
@@ -92,8 +118,9 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, const Pip
                   int64_t pipeline_rank, Plan& plan) {
   TensorSlices slices = tensor_slices(model, plan.tensor);
   slices.merge(expert_slices(model, plan.expert));
+  const Fp8Weights narrow(model, t);
   Seen seen;
-  double gathers = 0, largest = 0, all = 0;
+  double gathers = 0, largest = 0, all = 0, scales = 0;
   bool backward = false;  // blocks before the first trained one are gathered for forward alone
   for (const ShardUnit& unit : shard_units(model)) {
     if (plan.pipeline > 1 && stages.rank_of(unit.name) != pipeline_rank) {
@@ -107,7 +134,7 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, const Pip
       if (!here.insert(p.unsafeGetTensorImpl()).second) continue;
       const bool tied = !seen.insert(p.unsafeGetTensorImpl()).second;  // another block has it, too
       const std::string name = unit.name + "." + item.key();
-      const bool low = t.precision == "bf16" && !model.keeps_float32(name);
+      const bool low = t.low_precision() && !model.keeps_float32(name);
       // A slice's rows on the ranks that have the same slice, other rows on all of the replica.
       const auto slice = slices.find(name);
       const int64_t parts = slice == slices.end()            ? 1
@@ -118,7 +145,9 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, const Pip
       const int64_t holders = plan.shard * plan.tensor / parts;
       const auto rows = static_cast<double>(ops::padded_shard_numel(sizes, holders));
       const auto ranks = static_cast<double>(holders);
-      whole += ranks * rows * (low ? 2 : 4);
+      const bool in_8_bits = narrow.takes(p, sizes);
+      whole += ranks * rows * (in_8_bits ? 1 : low ? 2 : 4);
+      if (in_8_bits) scales += narrow.scale_bytes(sizes);
       backward |= p.requires_grad();
       if (tied) continue;
       plan.weight_bytes += rows * (low && !p.requires_grad() ? 2 : 4);
@@ -134,7 +163,7 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, const Pip
     largest = std::max(largest, whole);
     all += whole;
   }
-  plan.gather_traffic = gathers * static_cast<double>(t.gradient_accumulation);
+  plan.gather_traffic = (gathers + scales) * static_cast<double>(t.gradient_accumulation);
   // A block as it came and as parameters, and the next one on its way.
   plan.gathered_bytes = t.parallel.reshard_after_forward ? 3 * largest : all + largest;
 }
@@ -211,7 +240,7 @@ void count_activation_traffic(const TrainerConfig& t, const Recipe& recipe, doub
 
 Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   const TrainerConfig& t = config.trainer;
-  const int64_t element_bytes = t.precision == "bf16" ? 2 : t.precision == "fp64" ? 8 : 4;
+  const int64_t element_bytes = t.low_precision() ? 2 : t.precision == "fp64" ? 8 : 4;
   Plan plan;
   plan.replica = t.parallel.replica;
   plan.context = t.parallel.context;
@@ -265,7 +294,7 @@ std::string format_plan(const Plan& plan, const Config& config) {
                       (plan.tensor > 1 ? " x " + std::to_string(plan.tensor) + " slices" : "") +
                       (plan.pipeline > 1 ? " x " + std::to_string(plan.pipeline) + " stages" : "") +
                       "; bytes of one:");
-  const bool wider = sharded && config.trainer.precision == "bf16";
+  const bool wider = sharded && config.trainer.low_precision();
   line("weights (" + config.trainer.precision + (wider ? ", trained ones fp32)" : ")"),
        format_bytes(plan.weight_bytes));
   line("gradients", format_bytes(plan.gradient_bytes));

@@ -36,6 +36,7 @@ TrainState Trainer::state() {
           .optimizer = *optimizer_,
           .ema = ema_.get(),
           .sharded = parallel_.sharded(),
+          .fp8 = fp8_.get(),
           .rank = parallel_.rank(),
           .ranks = parallel_.ranks()};
 }

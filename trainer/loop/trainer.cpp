@@ -102,12 +102,14 @@ void Trainer::build_model() {
   if (parallel_.ranks() > 1) model_ = recipe_->model_without_weights();
   const bool to_be_filled = model_ != nullptr;
   if (!model_) model_ = recipe_->model();
-  const auto dtype = t.precision == "bf16"   ? torch::kBFloat16
+  const auto dtype = t.low_precision()       ? torch::kBFloat16
                      : t.precision == "fp64" ? torch::kFloat64
                                              : torch::kFloat32;
   modules::cast_model(*model_, dtype, device_);
-  model_->set_block_runner(parallel_.shard(
-      *model_, make_recompute_runner(t.activation_checkpointing, t.selective_every)));
+  if (t.precision == "fp8") fp8_ = modules::apply_fp8(*model_, t.fp8);
+  model_->set_block_runner(
+      parallel_.shard(*model_, make_recompute_runner(t.activation_checkpointing, t.selective_every),
+                      t.fp8.gather ? fp8_.get() : nullptr));
   if (!to_be_filled) return;
   FullyShard& sharded = *parallel_.sharded();
   const FullyShard::WholeShapes shapes(&sharded);
@@ -300,6 +302,7 @@ int64_t Trainer::samples_per_step() const {
 }
 
 Tensor Trainer::optimizer_step(double lr, const Tensor& loss) {
+  if (fp8_) fp8_->advance([this](const Tensor& amax) { parallel_.max_over_ranks(amax); });
   return optimizer_->step(lr, config_.trainer.clip_norm, loss,
                           ema_ ? ema_->next(step_) : Average{});
 }

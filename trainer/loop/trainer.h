@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "modules/fp8/fp8.h"
 #include "trainer/checkpoint/checkpoints.h"
 #include "trainer/checkpoint/state.h"
 #include "trainer/config/config.h"
@@ -113,6 +114,7 @@ class Trainer {
   RunFolder folder_;
   Checkpoints checkpoints_;
   std::shared_ptr<modules::Model> model_;
+  std::unique_ptr<modules::Fp8Layers> fp8_;  ///< null: trainer.precision is another
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Ema> ema_;
   std::unique_ptr<DataLoader> loader_;

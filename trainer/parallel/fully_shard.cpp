@@ -65,6 +65,17 @@ std::vector<std::pair<std::string, Tensor>> parameters_of(const ShardUnit& unit)
   return found;
 }
 
+/// Which parameters travel in 8 bits, and their layers' numbers.
+std::map<const void*, int64_t> fp8_weights(const modules::Fp8Layers& layers) {
+  std::map<const void*, int64_t> found;
+  int64_t number = 0;
+  for (const auto& [name, linear] : layers.linears()) {
+    if (Fp8Gather::takes(*linear, linear->weight.sizes())) found[identity(linear->weight)] = number;
+    ++number;
+  }
+  return found;
+}
+
 }  // namespace
 
 std::vector<ShardUnit> shard_units(const torch::nn::Module& model) {
@@ -83,6 +94,7 @@ FullyShard::FullyShard(modules::Model& model, const Mesh& mesh, ShardOptions opt
   check_stages(units);
   for (const ShardUnit& unit : units)
     for (const auto& [name, parameter] : parameters_of(unit)) ++users_[identity(parameter)];
+  if (options_.fp8) fp8_layers_ = fp8_weights(*options_.fp8);
   for (const ShardUnit& unit : units) is_here(unit) ? add_unit(unit) : leave_out(unit);
   for (const auto& item : model.named_parameters())
     require(by_name_.count(item.key()) + elsewhere_.count(item.key()) > 0, "cannot shard ",
@@ -113,8 +125,19 @@ const Group& FullyShard::row_group(const std::string& name) const {
   return mesh_.axis(slice->second.axis == "expert" ? "experts" : "weights");
 }
 
-ShardBucket* FullyShard::add_bucket(const Params& params) {
-  buckets_.push_back(std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_));
+std::unique_ptr<Fp8Gather> FullyShard::fp8_gather(const Params& params) const {
+  std::vector<int64_t> layers;
+  Tensors weights;
+  for (const auto& [name, parameter] : params) {
+    layers.push_back(fp8_layers_.at(identity(parameter)));
+    weights.push_back(parameter);
+  }
+  return std::make_unique<Fp8Gather>(*options_.fp8, layers, weights, row_group(params[0].first));
+}
+
+ShardBucket* FullyShard::add_bucket(const Params& params, bool fp8) {
+  buckets_.push_back(std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_,
+                                                   fp8 ? fp8_gather(params) : nullptr));
   ShardBucket* bucket = buckets_.back().get();
   for (const auto& param : bucket->params()) by_name_[param.name] = &param;
   return bucket;
@@ -132,18 +155,20 @@ bool FullyShard::is_tied(const ShardBucket& bucket) const {
 }
 
 void FullyShard::add_unit(const ShardUnit& given) {
-  // One bucket a dtype (bf16 weights and the few that stay float32) and group.
-  std::map<std::pair<torch::Dtype, std::string>, Params> kinds;
+  // One bucket a dtype (bf16 weights and the few that stay float32), group and way to travel.
+  std::map<std::tuple<torch::Dtype, std::string, bool>, Params> kinds;
   auto unit = std::make_unique<Unit>();
   unit->name = given.name;
   for (const auto& [name, parameter] : parameters_of(given)) {
     if (users_.at(identity(parameter)) > 1)
       unit->tied.push_back(tied_bucket(name, parameter));
     else
-      kinds[{parameter.scalar_type(), row_group(name).name()}].emplace_back(name, parameter);
+      kinds[{parameter.scalar_type(), row_group(name).name(),
+             fp8_layers_.count(identity(parameter)) > 0}]
+          .emplace_back(name, parameter);
   }
   for (const auto& [kind, params] : kinds) {
-    unit->buckets.push_back(add_bucket(params));
+    unit->buckets.push_back(add_bucket(params, std::get<bool>(kind)));
     unit->trained |= unit->buckets.back()->trained();
   }
   by_block_[given.block.get()] = unit.get();
@@ -187,7 +212,9 @@ void FullyShard::enter(Unit& unit) {
   if (&unit == first_) {
     last_ = nullptr;
     settle();
+    scales_taken_ = false;
   }
+  if (!scales_taken_) take_scales();
   unit.before = last_;
   if (last_) last_->after = &unit;
   last_ = &unit;
@@ -272,6 +299,14 @@ void FullyShard::finish_backward() {
       require(!param.full.grad().defined(), param.name,
               " received a gradient after its block's backward had ended");
   settle();
+  scales_taken_ = false;
+}
+
+/// The weights of a forward are those at its beginning: one small exchange for all of them.
+void FullyShard::take_scales() {
+  for (const auto& bucket : buckets_) bucket->begin_scales(torch::GradMode::is_enabled(), traffic_);
+  for (const auto& bucket : buckets_) bucket->end_scales();
+  scales_taken_ = true;
 }
 
 void FullyShard::keep_gradients() {

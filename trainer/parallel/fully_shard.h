@@ -36,6 +36,8 @@ struct ShardOptions {
   /// Blocks of other ranks of the mesh's axis "pipeline" are not held here: their parameters keep
   /// their shapes and have no bytes.
   PipelineStages stages{};
+  /// Whose weights travel in 8 bits; null: all as they are.
+  modules::Fp8Layers* fp8 = nullptr;
 };
 
 /// What is gathered together: the children of the model, or of a container in it (a module that has
@@ -116,7 +118,10 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
 
   const Group& row_group(const std::string& name) const;
   using Params = std::vector<std::pair<std::string, Tensor>>;
-  ShardBucket* add_bucket(const Params& params);
+  /// `fp8`: a bucket of weights that travel in 8 bits.
+  ShardBucket* add_bucket(const Params& params, bool fp8 = false);
+  std::unique_ptr<Fp8Gather> fp8_gather(const Params& params) const;
+  void take_scales();
   bool is_tied(const ShardBucket& bucket) const;
   ShardBucket* tied_bucket(const std::string& name, const Tensor& parameter);
   void add_unit(const ShardUnit& given);
@@ -147,8 +152,10 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
   std::map<const void*, ShardBucket*> tied_;  ///< of parameters that several have
   std::map<const torch::nn::Module*, Unit*> by_block_;
   std::map<std::string, const ShardBucket::Param*> by_name_;
-  std::map<std::string, Tensor> elsewhere_;  ///< parameters of other stages
-  Unit *first_ = nullptr, *last_ = nullptr;  ///< to run in a forward: the first ever, the latest
+  std::map<std::string, Tensor> elsewhere_;    ///< parameters of other stages
+  std::map<const void*, int64_t> fp8_layers_;  ///< of weights that travel in 8 bits
+  Unit *first_ = nullptr, *last_ = nullptr;    ///< to run in a forward: the first ever, the latest
+  bool scales_taken_ = false;                  ///< in this forward
   bool reduce_ = true;
   ShardBucket* reducing_ = nullptr;  ///< whose reduction is under way
   ShardTraffic traffic_;

@@ -26,9 +26,10 @@ void set_storage(const Tensor& x, std::size_t bytes) {
 }
 
 ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params,
-                         const Group& shards, const Mesh& mesh)
+                         const Group& shards, const Mesh& mesh, std::unique_ptr<Fp8Gather> fp8)
     : shard_group_(&shards),
       replica_group_(&mesh.axis("replica")),
+      fp8_(std::move(fp8)),
       losses_(static_cast<double>(mesh.world().size() / mesh.axis("pipeline").size())) {
   torch::NoGradGuard no_grad;
   const int64_t rank = shard_group_->rank(), ranks = shard_group_->size();
@@ -59,13 +60,32 @@ ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& para
   }
 }
 
+Tensors ShardBucket::rows() const {
+  Tensors shards;
+  for (const Param& p : params_) shards.push_back(p.shard.detach());
+  return shards;
+}
+
+void ShardBucket::begin_scales(bool learning, ShardTraffic& traffic) {
+  if (fp8_) traffic.gathered += fp8_->begin_scales(rows(), learning);
+}
+
+void ShardBucket::end_scales() {
+  if (fp8_) fp8_->end_scales();
+}
+
 void ShardBucket::prefetch(ShardTraffic& traffic) {
   if (whole_ || gathered_.defined()) return;
   torch::NoGradGuard no_grad;
-  Tensors shards;
-  for (const Param& p : params_) shards.push_back(p.shard.detach());
-  gathered_ = torch::empty({shard_group_->size(), flat_}, params_[0].full.options());
-  ops::all_gather_copy_in(shards, split_, shard_group_->rank(), gathered_);
+  // Four 8-bit numbers travel as one float32.
+  const int64_t packed = fp8_ ? 4 : 1;
+  std::vector<int64_t> split = split_;
+  for (int64_t& numel : split) numel /= packed;
+  const auto options = params_[0].full.options().requires_grad(false);
+  gathered_ = torch::empty({shard_group_->size(), flat_ / packed},
+                           fp8_ ? options.dtype(torch::kFloat32) : options);
+  ops::all_gather_copy_in(fp8_ ? fp8_->quantised(rows()) : rows(), split, shard_group_->rank(),
+                          gathered_);
   gather_ = shard_group_->all_gather(gathered_[shard_group_->rank()], gathered_.flatten());
   traffic.gathered += static_cast<int64_t>(gathered_.nbytes());
 }
@@ -75,10 +95,14 @@ void ShardBucket::unshard(ShardTraffic& traffic) {
   prefetch(traffic);
   gather_.wait();
   Tensors outs;
-  for (const Param& p : params_) {
-    set_storage(p.full, p.full.numel() * p.full.element_size());
-    // variable_data(): filling must not look like a change to what autograd saved.
-    outs.push_back(p.full.variable_data());
+  if (fp8_) {
+    outs = fp8_->allocate();
+  } else {
+    for (const Param& p : params_) {
+      set_storage(p.full, p.full.numel() * p.full.element_size());
+      // variable_data(): filling must not look like a change to what autograd saved.
+      outs.push_back(p.full.variable_data());
+    }
   }
   ops::all_gather_copy_out(gathered_, outs);
   gathered_.reset();
@@ -87,7 +111,10 @@ void ShardBucket::unshard(ShardTraffic& traffic) {
 
 void ShardBucket::reshard() {
   if (!whole_) return;
-  for (const Param& p : params_) set_storage(p.full, 0);
+  if (fp8_)
+    fp8_->free();
+  else
+    for (const Param& p : params_) set_storage(p.full, 0);
   whole_ = false;
 }
 

@@ -4,12 +4,14 @@
 //
 // A module's parameter tensor always has its full shape. Its storage is filled while the block
 // computes and has no bytes otherwise; views that autograd saved in between stay valid. What
-// persists is this rank's shard: rows of dimension 0, float32 for trained parameters.
+// persists is this rank's shard: rows of dimension 0, float32 for trained parameters. Weights that
+// travel in 8 bits (Fp8Gather) are never filled: products read the gathered bytes.
 
 #include <string>
 #include <vector>
 
 #include "modules/core/tensor.h"
+#include "trainer/parallel/fp8_gather.h"
 #include "trainer/parallel/mesh.h"
 
 namespace cosmos::trainer {
@@ -36,7 +38,12 @@ class ShardBucket {
   /// rows on the ranks of `shards`.
   /// The rows of a hollow parameter are zeros, to be filled.
   ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Group& shards,
-              const Mesh& mesh);
+              const Mesh& mesh, std::unique_ptr<Fp8Gather> fp8 = nullptr);
+
+  /// Of weights that travel in 8 bits: their scales, from the weights as they are now. Begins, and
+  /// ends, one all-reduce; nothing of other weights.
+  void begin_scales(bool learning, ShardTraffic& traffic);
+  void end_scales();
 
   /// Begins the all-gather, unless the parameters are there or under way.
   void prefetch(ShardTraffic& traffic);
@@ -60,9 +67,11 @@ class ShardBucket {
 
  private:
   bool keeps_gradients() const;
+  Tensors rows() const;
 
   const Group* shard_group_;
   const Group* replica_group_;
+  std::unique_ptr<Fp8Gather> fp8_;  ///< null: parameters travel as they are
   double losses_;  ///< every rank computes one, a pipeline's together; the objective is their mean
   std::vector<Param> params_;
   std::vector<std::size_t> trained_;  ///< positions in params_

@@ -98,6 +98,49 @@ TEST_CASE("delayed scaling uses the last steps' amax and follows it", "[ops]") {
   CHECK(layer.scale[0].item<float>() == 44.8f / 448);
 }
 
+TEST_CASE("a history without a scale: current scaling that fills it", "[ops]") {
+  const at::Tensor x = at::randn({8, 32}).requires_grad_(), weight = at::randn({16, 32});
+  const ops::Fp8Delayed all = ops::fp8_delayed(x, 1, 2);
+  const at::Tensor seed = at::randn({8, 16}) * 1e-7;  // below what e5m2 holds without a scale
+  const ops::Fp8Delayed first{at::Tensor(), all.amax_history[0]};
+  const at::Tensor y = ops::fp8_linear(x, weight, {}, {}, first);
+  const at::Tensor want = ops::fp8_linear(x, weight, {}, {});
+  CHECK(at::equal(y, want));
+  const at::Tensor dx = torch::autograd::grad({y}, {x}, {seed})[0];
+  CHECK(at::equal(dx, torch::autograd::grad({want}, {x}, {seed})[0]));
+  CHECK(dx.abs().max().item<float>() > 0);
+  CHECK(at::equal(all.amax_history[0].select(1, 0),
+                  at::stack({x.abs().max(), weight.abs().max(), seed.abs().max()}).detach()));
+}
+
+TEST_CASE("a weight that is there in 8 bits alone gives the same bits", "[ops]") {
+  torch::manual_seed(4);
+  const at::Tensor x = at::randn({9, 160}).requires_grad_(), bias = at::randn({144});
+  const at::Tensor weight = at::randn({144, 160}).requires_grad_(), seed = at::randn({9, 144});
+  for (const auto scaling : {ops::Fp8Scaling::kTensor, ops::Fp8Scaling::kBlock}) {
+    const ops::Fp8Recipe recipe{scaling};
+    const auto granularity = scaling == ops::Fp8Scaling::kTensor ? ops::Fp8Granularity::kTensor
+                                                                 : ops::Fp8Granularity::k128x128;
+    const auto q = ops::fp8_quantize(weight.detach(), {at::kFloat8_e4m3fn, granularity});
+    const at::Tensor shape =
+        at::full_like(weight, NAN).requires_grad_();  // its numbers are not read
+    const at::Tensor y = ops::fp8_linear(x, shape, bias, recipe, {}, {q.values, q.scale});
+    const at::Tensor want = ops::fp8_linear(x, weight, bias, recipe);
+    CHECK(at::equal(y, want));
+    const auto got = torch::autograd::grad({y}, {x, shape}, {seed});
+    const auto wanted = torch::autograd::grad({want}, {x, weight}, {seed});
+    CHECK(at::equal(got[0], wanted[0]));
+    CHECK(at::equal(got[1], wanted[1]));
+  }
+  const auto q = ops::fp8_quantize(weight.detach(), {});
+  CHECK_THROWS_WITH(
+      ops::fp8_linear(x, weight, {}, {ops::Fp8Scaling::kRow}, {}, {q.values, q.scale}),
+      Catch::Contains("quantised: expected recipe.scaling tensor or block"));
+  CHECK_THROWS_WITH(
+      ops::fp8_linear(x, weight, {}, {ops::Fp8Scaling::kBlock}, {}, {q.values, q.scale}),
+      Catch::Contains("expected a scale of 128x128"));
+}
+
 TEST_CASE("fp8_linear has the same bits for any number of threads", "[ops]") {
   torch::manual_seed(5);
   const at::Tensor x = at::randn({700, 300});
