@@ -13,6 +13,7 @@
 #include "modules/tokenizer/image_tokenizer.h"
 #include "modules/transfer/control_net.h"
 #include "modules/transfer/transfer1.h"
+#include "modules/transnet/transnet.h"
 #include "modules/vlm/language_model.h"
 
 namespace cosmos::modules {
@@ -69,6 +70,10 @@ void register_builtin_models() {
       {"T5EncoderModel",
        [](const Json& config, const std::string& where) {
          return std::make_shared<T5EncoderModel>(config, where);
+       }},
+      {"TransNetV2",
+       [](const Json& config, const std::string& where) {
+         return std::make_shared<TransNetV2>(config, where);
        }},
   };
   for (const auto& [name, factory] : models) register_model(name, factory);

@@ -6,6 +6,7 @@ A case file (dit_cases.py, ...) defines CASES, a list of Case. model_proof.py ru
 import copy
 import dataclasses
 import functools
+import importlib
 import math
 import os
 import pathlib
@@ -40,7 +41,8 @@ class Case:
     inputs: Callable[[torch.Generator], Tensors]
     method: str = "forward"
     weight_gain: float = 1.0
-    # or "transformers": its config comes from `class_name`.config_class; or "plain": plain.py
+    # or "transformers": its config comes from `class_name`.config_class; or a module of this folder
+    # (plain, transnet)
     library: str = "diffusers"
 
 
@@ -80,6 +82,8 @@ def call(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
     if "controls_latents" in args:
         args.setdefault("condition_mask", None)  # has no default there
     out = model(**args)
+    if type(out) is dict:
+        return out
     if hasattr(out, "control_block_samples"):
         return {f"control_block_samples.{i}": x for i, x in enumerate(out.control_block_samples)}
     if hasattr(out, "last_hidden_state"):
@@ -168,13 +172,7 @@ def make_model(case: Case) -> torch.nn.Module:
         transformers.logging.disable_progress_bar()
         model_class = getattr(transformers, case.class_name)
         return model_class(model_class.config_class(**copy.deepcopy(case.config)))
-    if case.library == "plain":
-        import plain
-
-        return getattr(plain, case.class_name)(**case.config)
-    import diffusers
-
-    return getattr(diffusers, case.class_name)(**case.config)
+    return getattr(importlib.import_module(case.library), case.class_name)(**case.config)
 
 
 def write_folder(case: Case, seed: int, folder: pathlib.Path) -> tuple[torch.nn.Module, Tensors]:

@@ -218,9 +218,10 @@ Tensor ToRgb::scaled(const AVFrame* frame, int64_t height, int64_t width) {
   const bool shrinks = frame->height >= height && frame->width >= width;
   // Unscaled pictures go the way the ffmpeg program takes; scaled ones the exact, portable one. A
   // smaller picture is the mean over areas: sharper filters leave aliasing that no model can learn.
-  const int flags = same ? SWS_BICUBIC
-                         : (shrinks ? SWS_AREA : SWS_BICUBIC) | SWS_ACCURATE_RND |
-                               SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP | SWS_BITEXACT;
+  const int flags = same || size_.filter == Filter::kBicubic
+                        ? SWS_BICUBIC
+                        : (shrinks ? SWS_AREA : SWS_BICUBIC) | SWS_ACCURATE_RND |
+                              SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP | SWS_BITEXACT;
   const SwsContext* before = scaler_.get();
   scaler_.reset(sws_getCachedContext(scaler_.release(), frame->width, frame->height,
                                      static_cast<AVPixelFormat>(frame->format),

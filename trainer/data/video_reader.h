@@ -37,10 +37,17 @@ enum class Fit {
   kStretch,  ///< scaled by different factors
 };
 
+/// What a picture's pixels are made of when it is scaled.
+enum class Filter {
+  kArea,     ///< smaller: the mean over areas; larger: bicubic
+  kBicubic,  ///< as the ffmpeg program does unless told otherwise, bit for bit (`-s 48x27`)
+};
+
 /// Height and width wanted; 0, 0 keeps the clip's own.
 struct FrameSize {
   int64_t height = 0, width = 0;
   Fit fit = Fit::kCrop;
+  Filter filter = Filter::kArea;
 };
 
 /// Where a clip's times come from.

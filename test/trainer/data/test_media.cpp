@@ -169,6 +169,25 @@ TEST_CASE("codecs, variable rates and rotation agree with the ffmpeg program", "
   }
 }
 
+TEST_CASE("bicubic pictures are the ffmpeg program's", "[media][ffmpeg]") {
+  if (skip_without("FFmpeg", media_available()) || skip_without("the ffmpeg program", has_ffmpeg()))
+    return;
+  Folder dir;
+  const fs::path clip = dir.path / "a.mp4", raw = dir.path / "a.raw";
+  write_video(clip, moving_bar(4, 90, 161), {.fps = 10});
+  REQUIRE(
+      run("ffmpeg -i " + clip.string() + " -f rawvideo -pix_fmt rgb24 -s 48x27 " + raw.string()));
+  std::ifstream in(raw, std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  const Tensor want = torch::from_blob(bytes.data(), {4, 27, 48, 3}, torch::kUInt8);
+  const auto read = [&](Filter filter) {
+    return read_video(
+        clip, {.size = {.height = 27, .width = 48, .fit = Fit::kStretch, .filter = filter}});
+  };
+  CHECK(read(Filter::kBicubic).equal(want));
+  CHECK(!read(Filter::kArea).equal(want));
+}
+
 TEST_CASE("a variable frame rate is read by its timestamps", "[media][ffmpeg]") {
   if (skip_without("FFmpeg", media_available()) || skip_without("the ffmpeg program", has_ffmpeg()))
     return;
