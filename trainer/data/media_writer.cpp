@@ -272,6 +272,10 @@ void write_video(const fs::path& path, const Tensor& frames, const VideoOptions&
   writer.finish();
 }
 
+std::string png_bytes(const Tensor& image) {
+  return encode_png(checked("PNG", image, 3));
+}
+
 void write_png(const fs::path& path, const Tensor& image) {
   const Tensor bytes = checked(path, image, 3);
   naming(path, [&] { modules::write_file(path, encode_png(bytes)); });
@@ -297,6 +301,10 @@ void VideoWriter::finish() {}
 void write_video(const fs::path& path, const Tensor& frames, const VideoOptions&) {
   checked(path, frames, 4);
   no_media(path);
+}
+std::string png_bytes(const Tensor& image) {
+  checked("PNG", image, 3);
+  no_media("PNG");
 }
 void write_png(const fs::path& path, const Tensor& image) {
   checked(path, image, 3);

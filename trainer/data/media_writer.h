@@ -49,7 +49,9 @@ class VideoWriter {
 void write_video(const std::filesystem::path& path, const Tensor& frames,
                  const VideoOptions& options = {});
 
-/// Writes a picture losslessly.
+/// A picture losslessly, as the bytes of a PNG file.
+std::string png_bytes(const Tensor& image);
+/// The same into a file.
 void write_png(const std::filesystem::path& path, const Tensor& image);
 
 /// Tiles frames in rows of `columns`, `gap` pixels of white between them: [H', W', 3].

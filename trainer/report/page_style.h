@@ -37,6 +37,11 @@ background:var(--main)}.key.raw{background:var(--raw)}.key.second{background:var
 white-space:nowrap;width:1%}
 .bars span{display:block;height:14px;border-radius:3px;background:var(--main);min-width:1px}
 .bars .value{width:1%;white-space:nowrap;padding-left:10px;font-variant-numeric:tabular-nums}
+rect{fill:var(--main)}rect.second{fill:var(--second)}
+.limit{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:4 3}
+.funnel span{display:inline-block;vertical-align:middle;border-radius:0}
+.funnel span.lost{background:var(--second)}
+.funnel td:nth-child(2){line-height:0;padding:5px 0}
 small{color:var(--soft)}
 .pictures{display:flex;flex-wrap:wrap;gap:12px}
 .picture{padding:8px}.picture img{display:block;max-width:100%;border-radius:4px;

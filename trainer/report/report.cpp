@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <fstream>
 #include <map>
-#include <sstream>
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
 #include "ops/core/error.h"
 #include "trainer/report/console.h"
-#include "trainer/report/page_style.h"
+#include "trainer/report/page.h"
 #include "trainer/report/svg.h"
 
 namespace cosmos::trainer {
@@ -117,19 +116,6 @@ std::string label_charts(const std::vector<Json>& rows, const std::string& key,
   return html;
 }
 
-std::string base64(const std::string& bytes) {
-  static const char* kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t word = 0;
-    for (std::size_t k = 0; k < 3; ++k)
-      word = word << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0);
-    for (std::size_t k = 0; k < 4; ++k)
-      out += i + k <= bytes.size() ? kAlphabet[word >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
-}
-
 // The newest samples in full; of the earlier ones, a picture each, as a history.
 std::string samples(const std::vector<Json>& rows, const fs::path& run_dir) {
   constexpr uint64_t kMaxBytes = 8u << 20;
@@ -142,10 +128,7 @@ std::string samples(const std::vector<Json>& rows, const fs::path& run_dir) {
     for (const Json& file : files) {
       const fs::path path = run_dir / file.get<std::string>();
       if (path.extension() != ".png" || !fs::exists(path)) continue;
-      const std::string name = escape_html(path.stem().string());
-      pictures += "<figure class='picture'><img alt='" + name + "' src='data:image/png;base64," +
-                  base64(modules::read_file(path, kMaxBytes)) + "'><figcaption>" + name +
-                  "</figcaption></figure>";
+      pictures += picture(modules::read_file(path, kMaxBytes), path.stem().string());
     }
     if (pictures.empty()) continue;
     ++steps;
@@ -153,11 +136,6 @@ std::string samples(const std::vector<Json>& rows, const fs::path& run_dir) {
             "</div>";
   }
   return html.empty() ? "" : "<h2>Samples</h2>" + html;
-}
-
-std::string card(const std::string& label, const std::string& value) {
-  return "<div class='card'><b>" + escape_html(value) + "</b><span>" + escape_html(label) +
-         "</span></div>";
 }
 
 std::string cards(const std::vector<Json>& rows, const Json& config) {
@@ -179,22 +157,14 @@ std::string cards(const std::vector<Json>& rows, const Json& config) {
   return html + "</div>";
 }
 
-std::string fact_table(const Facts& facts) {
-  if (facts.empty()) return "";
-  std::string html = "<h2>Run</h2><table class='facts'>";
-  for (const auto& [label, value] : facts)
-    html += "<tr><th>" + escape_html(label) + "</th><td>" + escape_html(value) + "</td></tr>";
-  return html + "</table>";
-}
-
 std::string log_tail(const fs::path& file) {
   std::ifstream in(file);
   std::vector<std::string> lines;
   for (std::string line; std::getline(in, line);) lines.push_back(line);
   std::string text;
   for (std::size_t i = lines.size() > 40 ? lines.size() - 40 : 0; i < lines.size(); ++i)
-    text += escape_html(lines[i]) + "\n";
-  return "<details><summary>Log</summary><pre>" + text + "</pre></details>";
+    text += lines[i] + "\n";
+  return details("Log", text);
 }
 
 }  // namespace
@@ -203,22 +173,17 @@ void write_report(const fs::path& run_dir, const Facts& facts) {
   const std::vector<Json> rows = read_metrics(run_dir / "metrics.jsonl");
   require(!rows.empty(), (run_dir / "metrics.jsonl").string(), ": has no steps yet");
   const Json config = modules::read_json(run_dir / "config.json");
-  const std::string name = escape_html(fs::weakly_canonical(run_dir).filename().string());
+  const std::string name = fs::weakly_canonical(run_dir).filename().string();
   const std::string type = config.value("/recipe/type"_json_pointer, std::string("run"));
   const std::string bars =
       label_charts(rows, "by", "Training loss") + label_charts(rows, "val_by", "Validation loss");
-  std::ostringstream page;
-  page << "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-          "<meta name='viewport' content='width=device-width, initial-scale=1'><title>"
-       << name << "</title><style>" << kPageStyle << "</style></head><body><header><h1>" << name
-       << "</h1><p>" << escape_html(type) << "</p></header><main>" << cards(rows, config)
-       << samples(rows, run_dir) << "<h2>Curves</h2><div class='charts'>" << curves(rows)
-       << "</div>"
-       << (bars.empty() ? "" : "<h2>Where the loss is</h2><div class='charts'>" + bars + "</div>")
-       << fact_table(facts) << "<details><summary>Settings</summary><pre>"
-       << escape_html(config.dump(2)) << "</pre></details>" << log_tail(run_dir / "log.txt")
-       << "</main></body></html>\n";
-  modules::write_file(run_dir / "report.html", page.str());
+  const std::string body =
+      cards(rows, config) + samples(rows, run_dir) + "<h2>Curves</h2><div class='charts'>" +
+      curves(rows) + "</div>" +
+      (bars.empty() ? "" : "<h2>Where the loss is</h2><div class='charts'>" + bars + "</div>") +
+      fact_table("Run", facts) + details("Settings", config.dump(2)) +
+      log_tail(run_dir / "log.txt");
+  modules::write_file(run_dir / "report.html", page(name, type, body));
 }
 
 }  // namespace cosmos::trainer

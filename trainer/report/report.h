@@ -1,14 +1,10 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
-#include <utility>
-#include <vector>
+
+#include "trainer/report/page.h"
 
 namespace cosmos::trainer {
-
-/// Rows of the page's fact table: ("parameters", "1.23 M").
-using Facts = std::vector<std::pair<std::string, std::string>>;
 
 /// Writes `run_dir`/report.html: curves, loss by label, sample pictures, settings and the end of
 /// the log, in one file that needs nothing else. Everything but `facts` is read from the run

@@ -86,18 +86,22 @@ std::vector<double> y_ticks(const Axes& a) {
   return ticks;
 }
 
-void draw_grid(std::ostringstream& out, const Axes& a) {
+void draw_y_ticks(std::ostringstream& out, const Axes& a) {
   for (const double tick : y_ticks(a)) {
     const std::string y = fixed(a.y(tick));
     out << "<line class='grid' x1='" << kLeft << "' x2='" << kWidth - kRight << "' y1='" << y
         << "' y2='" << y << "'/><text class='tick' text-anchor='end' x='" << kLeft - 8 << "' y='"
         << fixed(a.y(tick) + 3.5) << "'>" << format_number(tick) << "</text>";
   }
+  out << "<line class='axis' x1='" << kLeft << "' x2='" << kWidth - kRight << "' y1='"
+      << kHeight - kBottom << "' y2='" << kHeight - kBottom << "'/>";
+}
+
+void draw_grid(std::ostringstream& out, const Axes& a) {
+  draw_y_ticks(out, a);
   for (const double tick : nice_ticks(a.x0, a.x1, 6))
     out << "<text class='tick' text-anchor='middle' x='" << fixed(a.x(tick)) << "' y='"
         << kHeight - 10 << "'>" << format_number(tick) << "</text>";
-  out << "<line class='axis' x1='" << kLeft << "' x2='" << kWidth - kRight << "' y1='"
-      << kHeight - kBottom << "' y2='" << kHeight - kBottom << "'/>";
 }
 
 }  // namespace
@@ -165,6 +169,87 @@ std::string line_chart(const Chart& chart) {
       out << "<circle class='" << s.css << "' r='3' cx='" << fixed(axes.x(x)) << "' cy='"
           << fixed(axes.y(y)) << "'><title>" << format_number(x) << ": " << format_number(y)
           << "</title></circle>";
+  }
+  out << "</svg></figure>\n";
+  return out.str();
+}
+
+namespace {
+
+/// Columns of equal width between the lowest and the highest value.
+struct Columns {
+  static constexpr int kCount = 32;
+  double low = 1e300, high = -1e300;
+  bool log = false;
+
+  explicit Columns(const Histogram& h) {
+    const auto widen = [&](double v) { low = std::min(low, v), high = std::max(high, v); };
+    for (const ValueGroup& group : h.groups)
+      for (const double v : group.values)
+        if (std::isfinite(v)) widen(v);
+    if (low > high) return;
+    if (h.limit) widen(*h.limit);
+    log = low > 0 && high / low > 100;
+    low = place(low), high = place(high);
+    if (high <= low) low -= 0.5, high += 0.5;
+  }
+  bool empty() const { return low > high; }
+  double place(double v) const { return log ? std::log10(v) : v; }
+  int column(double v) const {
+    return std::clamp(static_cast<int>((place(v) - low) / (high - low) * kCount), 0, kCount - 1);
+  }
+  double edge(int column) const { return low + (high - low) * column / kCount; }
+};
+
+void draw_ticks(std::ostringstream& out, const Columns& columns, const Axes& axes) {
+  std::vector<double> ticks;
+  if (columns.log) {
+    for (double e = std::ceil(columns.low); e <= columns.high; ++e) ticks.push_back(e);
+  } else {
+    ticks = nice_ticks(columns.low, columns.high, 6);
+  }
+  for (const double tick : ticks)
+    out << "<text class='tick' text-anchor='middle' x='" << fixed(axes.x(tick)) << "' y='"
+        << kHeight - 10 << "'>" << format_number(columns.log ? std::pow(10, tick) : tick)
+        << "</text>";
+}
+
+}  // namespace
+
+std::string histogram(const Histogram& h) {
+  const Columns columns(h);
+  if (columns.empty()) return "";
+  std::vector<std::vector<int>> counts;
+  std::vector<int> sums(Columns::kCount);
+  for (const ValueGroup& group : h.groups) {
+    counts.emplace_back(Columns::kCount);
+    for (const double v : group.values)
+      if (std::isfinite(v)) ++counts.back()[columns.column(v)], ++sums[columns.column(v)];
+  }
+  const double tallest = *std::max_element(sums.begin(), sums.end());
+  const Axes axes{columns.low, columns.high, 0, tallest * 1.05, false};
+  std::ostringstream out;
+  out << "<figure><figcaption>" << escape_html(h.title) << (columns.log ? " <i>(log)</i>" : "");
+  for (const ValueGroup& group : h.groups)
+    out << " <span class='key " << group.css << "'></span><small>" << escape_html(group.name)
+        << "</small>";
+  out << "</figcaption><svg viewBox='0 0 " << kWidth << ' ' << kHeight << "'>";
+  draw_y_ticks(out, axes);
+  draw_ticks(out, columns, axes);
+  std::vector<int> below(Columns::kCount);
+  for (std::size_t g = 0; g < h.groups.size(); ++g)
+    for (int c = 0; c < Columns::kCount; ++c) {
+      const int from = below[c], to = below[c] += counts[g][c];
+      if (to == from) continue;
+      out << "<rect class='" << h.groups[g].css << "' x='" << fixed(axes.x(columns.edge(c)) + 0.5)
+          << "' width='" << fixed(axes.x(columns.edge(c + 1)) - axes.x(columns.edge(c)) - 1)
+          << "' y='" << fixed(axes.y(to)) << "' height='" << fixed(axes.y(from) - axes.y(to))
+          << "'><title>" << to - from << "</title></rect>";
+    }
+  if (h.limit) {
+    const std::string x = fixed(axes.x(columns.place(*h.limit)));
+    out << "<line class='limit' x1='" << x << "' x2='" << x << "' y1='" << kTop << "' y2='"
+        << kHeight - kBottom << "'><title>limit " << format_number(*h.limit) << "</title></line>";
   }
   out << "</svg></figure>\n";
   return out.str();

@@ -1,7 +1,8 @@
 #pragma once
 
-// Line and bar charts as inline SVG; colours come from the page's style sheet.
+// Line and bar charts and histograms as inline SVG; colours come from the page's style sheet.
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +34,23 @@ struct Bar {
 
 /// Horizontal bars on a common scale that starts at 0.
 std::string bar_chart(const std::string& title, const std::vector<Bar>& bars);
+
+struct ValueGroup {
+  std::string name;
+  std::string css;  ///< class of the columns: "main", "second"
+  std::vector<double> values;
+};
+
+struct Histogram {
+  std::string title;
+  std::vector<ValueGroup> groups;
+  std::optional<double> limit = std::nullopt;  ///< a line with its value
+};
+
+/// How many values lie where, groups on top of each other. The x axis is logarithmic where the
+/// values are positive and span more than two decades. Values that are not finite are left out.
+/// Empty when there is nothing to draw.
+std::string histogram(const Histogram& histogram);
 
 /// Text fit for HTML.
 std::string escape_html(const std::string& text);

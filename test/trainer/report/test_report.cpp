@@ -56,6 +56,21 @@ TEST_CASE("A chart without finite points is left out, text is escaped", "[report
   CHECK_THAT(svg, Contains("&lt;b&gt;") && !Contains("nan"));
 }
 
+TEST_CASE("A histogram counts every finite value once, its limit among the columns", "[report]") {
+  const std::string svg = histogram(
+      {.title = "a & b",
+       .groups = {{"kept", "main", {1, 1, 2, 3}}, {"dropped", "second", {3, std::nan("")}}},
+       .limit = 2.5});
+  CHECK_THAT(svg, Contains("a &amp; b") && Contains("limit 2.5") && !Contains("nan"));
+  int64_t sum = 0;
+  const std::string before = "<rect", title = "<title>";
+  for (std::size_t at = svg.find(before); at != std::string::npos; at = svg.find(before, at + 1))
+    sum += std::stoll(svg.substr(svg.find(title, at) + title.size()));
+  CHECK(sum == 5);
+  CHECK_THAT(histogram({.title = "x", .groups = {{"a", "main", {1, 1000}}}}), Contains("(log)"));
+  CHECK(histogram({.title = "x", .groups = {{"a", "main", {}}}}).empty());
+}
+
 TEST_CASE("The report holds curves, loss by label and pictures, and needs no network", "[report]") {
   TempFolder dir;
   run_toy(toy_config(dir.path(), {{"steps", 30}, {"validate_every", 10}, {"sample_every", 15}},
