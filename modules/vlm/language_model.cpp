@@ -174,6 +174,11 @@ Tensor LanguageModel::embed(const LanguageModelInputs& inputs, bool see, Tensor&
 }
 
 // Runs the tower on one black token and adds nothing of it, so that its blocks have run.
+Tensor LanguageModel::vision_tokens(const Tensor& pixels, const Grids& grids) {
+  require(has_vision(), class_name(), " has no vision tower");
+  return visual_->forward(pixels, grids, block_runner()).tokens;
+}
+
 Tensor LanguageModel::see_nothing(const Tensor& x) {
   const int64_t merge = config_.vision.spatial_merge_size;
   const Tensor black =

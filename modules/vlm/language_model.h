@@ -53,6 +53,10 @@ class LanguageModel : public Model {
   /// output_hidden_states, [B, L, D] each: the embeddings, after every layer, the last one normed.
   Tensor forward(const LanguageModelInputs& inputs, KvCache* cache = nullptr,
                  Tensors* states = nullptr);
+  bool has_vision() const { return visual_ != nullptr; }
+  /// What the vision tower makes of patches, get_image_features() of transformers: [tokens, D].
+  /// Throws Error without one.
+  Tensor vision_tokens(const Tensor& pixels, const Grids& grids);
   /// Training: calls without images or videos run the vision tower, too, on one black token that
   /// adds nothing. So its weights have a gradient in every step, zero there, however a step's
   /// conversations are dealt to micro-batches and ranks, and ranks gather its blocks together.

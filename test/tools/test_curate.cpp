@@ -2,12 +2,21 @@
 // -9.
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
+#include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
+#include "modules/hub/model_weights.h"
+#include "modules/hub/pytorch_file.h"
+#include "modules/hub/safetensors.h"
+#include "modules/transnet/shots.h"
+#include "modules/transnet/transnet.h"
 #include "test/support/program.h"
 #include "test/support/temp_folder.h"
+#include "test/tools/tiny_reason.h"
 #include "trainer/data/media_writer.h"
 #include "trainer/data/video_reader.h"
 
@@ -41,6 +50,11 @@ Tensor footage() {
                      torch::zeros({30, 64, 96, 3}, torch::kUInt8)});
 }
 
+/// Any command of the shell.
+Answer run_command(const std::string& command) {
+  return run_program("cosmos-curate", "", command + "; exit $?");
+}
+
 struct Run {
   TempFolder folder;
   fs::path inputs = folder / "raw", output = folder / "set";
@@ -54,16 +68,25 @@ struct Run {
     return folder / "curate.json";
   }
   Json summary() const { return modules::read_json(output / "summary.json"); }
-  /// Every file of the training set by name, with its bytes.
+  /// Every published file by name, with its bytes: all but the state and the page, which names the
+  /// output folder.
   std::map<std::string, std::string> set() const {
     std::map<std::string, std::string> files;
-    for (const char* part : {"videos", "metas"})
-      for (const auto& file : fs::directory_iterator(output / part)) {
-        std::ifstream in(file.path(), std::ios::binary);
-        files[part + ("/" + file.path().filename().string())] = {std::istreambuf_iterator<char>(in),
-                                                                 {}};
-      }
+    for (const auto& file : fs::recursive_directory_iterator(output)) {
+      const std::string name = fs::relative(file.path(), output).string();
+      if (!file.is_regular_file() || name == "report.html" || name.rfind("curate.sqlite", 0) == 0)
+        continue;
+      std::ifstream in(file.path(), std::ios::binary);
+      files[name] = {std::istreambuf_iterator<char>(in), {}};
+    }
     return files;
+  }
+  /// Lines of clips.jsonl or dropped.jsonl.
+  std::vector<Json> lines(const std::string& name) const {
+    std::vector<Json> parsed;
+    std::ifstream in(output / name);
+    for (std::string line; std::getline(in, line);) parsed.push_back(Json::parse(line));
+    return parsed;
   }
 };
 
@@ -87,10 +110,9 @@ TEST_CASE("cosmos-curate keeps scenes, drops black, and every second is accounte
 
   // Decoded, the clips are the footage's frames.
   const Tensor whole = trainer::read_video(run.inputs / "a.mp4", {.frames = 60});
-  std::ifstream lines(run.output / "clips.jsonl");
-  int64_t clips = 0;
-  for (std::string line; std::getline(lines, line); ++clips) {
-    const Json clip = Json::parse(line);
+  const std::vector<Json> clips = run.lines("clips.jsonl");
+  CHECK(clips.size() == 2);
+  for (const Json& clip : clips) {
     const int64_t first = clip["first_frame"], count = clip["num_frames"];
     CHECK(count == 30);
     const Tensor frames = trainer::read_video(run.output / clip["video"].get<std::string>());
@@ -99,7 +121,14 @@ TEST_CASE("cosmos-curate keeps scenes, drops black, and every second is accounte
     CHECK(difference.mean().item<double>() < 3);
     CHECK(fs::exists(run.output / "metas" / (clip["span_uuid"].get<std::string>() + ".txt")));
   }
-  CHECK(clips == 2);
+
+  const std::string page = modules::read_file(run.output / "report.html", 1 << 24);
+  for (const char* part : {"duplicate file", "black", "33.3 %", "Sharpness", "class='limit'",
+                           "data:image/png;base64,", "2 of 2", "1 of 1"}) {
+    INFO(part);
+    CHECK(page.find(part) != std::string::npos);
+  }
+  CHECK(page.find("http") == std::string::npos);
 }
 
 TEST_CASE("cosmos-curate accounts for hostile files and goes on", "[curate]") {
@@ -120,24 +149,181 @@ TEST_CASE("cosmos-curate accounts for hostile files and goes on", "[curate]") {
   CHECK(run.summary()["failed"]["unreadable file"]["parts"].get<int>() >= 3);
 }
 
-TEST_CASE("cosmos-curate killed at any moment goes on to the same set", "[curate]") {
+// COSMOS_CURATE_KILLS: how many; test/long/curate_kills.sh makes 50.
+TEST_CASE("cosmos-curate killed at any moment goes on to the same set", "[curate][curate-kills]") {
+  const char* wanted = std::getenv("COSMOS_CURATE_KILLS");
+  const int kills = wanted ? std::atoi(wanted) : 4;
   Run whole, killed;
-  for (Run* run : {&whole, &killed})
-    for (int k = 0; k < 3; ++k)
-      write(run->inputs / ("v" + std::to_string(k) + ".mp4"),
-            scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
-  const Json settings = {{"clips", {{"mode", "encode"}}}, {"dedup", {{"near_bits", -1}}}};
+  for (int k = 0; k < 3; ++k)
+    write(whole.inputs / ("v" + std::to_string(k) + ".mp4"),
+          scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
+  killed.inputs = whole.inputs;
+  const Json settings = {{"clips", {{"mode", "encode"}}},
+                         {"dedup", {{"near_bits", -1}}},
+                         {"outputs", {{"shard_clips", 2}, {"cosmos_curate", true}}}};
+  const auto start = std::chrono::steady_clock::now();
   REQUIRE(run_program("cosmos-curate", whole.config(settings).string()).code == 0);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const auto expected = whole.set();
+  CHECK(expected.size() > 15);
+
   const std::string config = killed.config(settings).string();
-  for (const char* after : {"0.05", "0.1", "0.15", "0.2", "0.3"})
-    run_program(
-        "cosmos-curate", "--help",
-        "timeout -s KILL " + std::string(after) + " " COSMOS_BIN_DIR "/cosmos-curate " + config);
-  const Answer done = run_program("cosmos-curate", config);
+  std::mt19937 random(20261125);
+  int done = 0, finished = 0;
+  while (done < kills) {
+    const std::string after =
+        std::to_string(std::uniform_real_distribution(0.0, 1.1 * seconds)(random));
+    const Answer answer =
+        run_command("timeout -s KILL " + after + " " COSMOS_BIN_DIR "/cosmos-curate " + config);
+    INFO("killed after " << after << " s: " << answer.text);
+    if (answer.code == 0) {  // it was faster: this set is complete, the next begins
+      CHECK(killed.set() == expected);
+      fs::remove_all(killed.output);
+      ++finished;
+    } else {
+      REQUIRE(answer.code == 137);
+      ++done;
+    }
+  }
+  const Answer last = run_program("cosmos-curate", config);
+  INFO(last.text);
+  REQUIRE(last.code == 0);
+  CHECK(killed.set() == expected);
+  if (wanted) std::printf("%d kills, %d runs that ended before theirs\n", done, finished);
+}
+
+TEST_CASE("cosmos-curate's shards hold every clip once, whatever was there before", "[curate]") {
+  Run run;
+  for (int k = 0; k < 3; ++k)
+    write(run.inputs / ("v" + std::to_string(k) + ".mp4"),
+          scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
+  const auto settings = [](int64_t clips) {
+    return Json{{"dedup", {{"near_bits", -1}}}, {"outputs", {{"shard_clips", clips}}}};
+  };
+  REQUIRE(run_program("cosmos-curate", run.config(settings(1)).string()).code == 0);
+  const fs::path bin = run.output / "webdataset/resolution_lt_720/aspect_ratio_4_3/duration_0_5";
+  CHECK(fs::exists(bin / "metas/part_000000/000002.tar"));
+  REQUIRE(run_program("cosmos-curate", run.config(settings(2)).string()).code == 0);
+  CHECK(!fs::exists(bin / "metas/part_000000/000002.tar"));
+  const Json info = modules::read_json(bin / "wdinfo.json");
+  CHECK(info["total_key_count"] == 3);
+  CHECK(info["data_list"] == Json{"part_000000/000000.tar", "part_000000/000001.tar"});
+  std::string members;
+  for (const char* shard : {"video/part_000000/000000.tar", "video/part_000000/000001.tar"})
+    members += run_command("tar -xOf " + (bin / shard).string()).text;
+  std::string clips;
+  for (const Json& clip : run.lines("clips.jsonl"))
+    clips += modules::read_file(run.output / clip["video"].get<std::string>(), 1 << 24);
+  CHECK(members == clips);
+}
+
+TEST_CASE("cosmos-curate cuts where TransNetV2 sees another shot", "[curate]") {
+  Run run;
+  const fs::path video = run.inputs / "a.mp4";
+  write(video, footage());
+  torch::manual_seed(5);
+  torch::NoGradGuard no_grad;
+  modules::TransNetV2 network(Json{{"F", 1}, {"S", 1}, {"D", 8}});
+  network.eval();
+  const fs::path weights = run.folder / "tiny.pth";
+  modules::save_pytorch_file(weights, modules::lazy_tensors(modules::file_tensors(network)));
+
+  modules::ShotScorer scorer([&](const Tensor& window) {
+    return torch::sigmoid(network.forward(window.unsqueeze(0)).one_hot.flatten());
+  });
+  const Tensor frames = trainer::read_video(video, {.size = {.height = 27,
+                                                             .width = 48,
+                                                             .fit = trainer::Fit::kStretch,
+                                                             .filter = trainer::Filter::kBicubic}});
+  for (int64_t n = 0; n < frames.size(0); ++n) scorer.add(frames[n]);
+  scorer.finish();
+  const double median = torch::tensor(scorer.scores()).median().item<double>();
+  const auto shots = modules::shots_of(scorer.scores(), median);
+  REQUIRE(shots.size() >= 2);
+
+  const Answer done =
+      run_program("cosmos-curate", run.config({{"split",
+                                                {{"method", "transnetv2"},
+                                                 {"weights", weights.string()},
+                                                 {"threshold", median},
+                                                 {"min_s", 0}}},
+                                               {"filter", {{"max_black", 1}, {"max_frozen", 1}}},
+                                               {"dedup", {{"near_bits", -1}}},
+                                               {"frame_scores", true}})
+                                       .string());
   INFO(done.text);
   REQUIRE(done.code == 0);
-  CHECK(killed.set() == whole.set());
-  CHECK(killed.summary() == whole.summary());
+  std::vector<modules::FrameRange> found;
+  std::string sha256;
+  for (const Json& clip : run.lines("clips.jsonl")) {
+    const int64_t first = clip["first_frame"], count = clip["num_frames"];
+    found.emplace_back(first, first + count);
+    sha256 = clip["source_sha256"];
+  }
+  CHECK(found == shots);
+  for (const Json& part : run.lines("dropped.jsonl")) CHECK(part["reason"] == "transition");
+  const TensorMap scores =
+      modules::load_safetensors(run.output / "frame_scores" / (sha256 + ".safetensors"));
+  CHECK(scores.at("shot").allclose(torch::tensor(scorer.scores()), 0, 1e-6));
+  CHECK(scores.at("content").argmax().item<int64_t>() % 30 == 0);
+}
+
+TEST_CASE("cosmos-curate drops what shows the same as another clip", "[curate]") {
+  Run run;
+  const fs::path model = test::write_tiny_reason(run.folder.path());
+  const Tensor red = scene(20, {200, 60, 40}, {250, 250, 250});
+  write(run.inputs / "a.mp4", red);
+  trainer::write_video(run.inputs / "b.mp4", red, {.fps = 10, .keyframe_interval = 5});
+  write(run.inputs / "c.mp4", scene(20, {30, 90, 200}, {10, 10, 10}));
+  const Json settings = {
+      {"split", {{"min_s", 0}}},
+      {"dedup", {{"near_bits", -1}, {"model", model.string()}, {"eps", 1e-4}, {"side", 32}}}};
+  for (int again = 0; again < 2; ++again) {
+    const Answer done = run_program("cosmos-curate", run.config(settings).string());
+    INFO(done.text);
+    REQUIRE(done.code == 0);
+    CHECK(run.lines("clips.jsonl").size() == 2);
+    const std::vector<Json> dropped = run.lines("dropped.jsonl");
+    REQUIRE(dropped.size() == 1);
+    CHECK(dropped[0]["reason"] == "semantic duplicate");
+    CHECK(dropped[0]["source_video"].get<std::string>().find("c.mp4") == std::string::npos);
+  }
+  const TensorMap rows = modules::load_safetensors(run.output / "semantic/embeddings.safetensors");
+  CHECK(rows.at("embeddings").sizes() == at::IntArrayRef{3, 24});
+  CHECK(rows.at("embeddings").norm(2, 1).allclose(torch::ones({3})));
+}
+
+TEST_CASE("cosmos-curate's captions are what cosmos-reason says of the clips", "[curate]") {
+  Run run;
+  const std::string model = test::write_tiny_reason(run.folder.path()).string();
+  write(run.inputs / "a.mp4", scene(20, {200, 60, 40}, {250, 250, 250}));
+  const Json settings = {
+      {"split", {{"min_s", 0}}},
+      {"captions", {{"model", model}, {"prompt", "What is this?"}, {"max_new_tokens", 6}}},
+      {"outputs", {{"cosmos_curate", true}}}};
+  const Answer done = run_program("cosmos-curate", run.config(settings).string());
+  INFO(done.text);
+  REQUIRE(done.code == 0);
+  const std::vector<Json> clips = run.lines("clips.jsonl");
+  REQUIRE(clips.size() == 1);
+  const std::string id = clips[0]["span_uuid"], caption = clips[0]["caption"];
+  const fs::path out = run.folder / "said.jsonl";
+  const Answer said = run_program("cosmos-reason",
+                                  "caption --model " + model + " --video " +
+                                      (run.output / clips[0]["video"].get<std::string>()).string() +
+                                      " --caption-prompt 'What is this?' --max-new-tokens 6"
+                                      " --repetition-penalty 1.05 --output " +
+                                      out.string());
+  INFO(said.text);
+  const std::vector<Json> answers = test::read_text(out);
+  REQUIRE(answers.size() == 1);
+  CHECK(answers[0]["answer"].get<std::string>().find(caption) != std::string::npos);
+  CHECK(caption != "A square.");
+  CHECK(modules::read_file(run.output / "metas" / (id + ".txt"), 1000) == caption + "\n");
+  const Json meta = modules::read_json(run.output / "cosmos_curate/metas/v0" / (id + ".json"));
+  CHECK(meta["windows"][0]["caption"] == caption);
+  CHECK(fs::file_size(run.output / "cosmos_curate/clips" / (id + ".mp4")) == meta["num_bytes"]);
 }
 
 TEST_CASE("cosmos-curate refuses settings it does not know in one line", "[curate]") {

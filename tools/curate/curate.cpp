@@ -2,18 +2,19 @@
 
 #include <ATen/Parallel.h>
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <exception>
 #include <filesystem>
-#include <mutex>
 #include <ostream>
-#include <thread>
 
 #include "tools/curate/account.h"
+#include "tools/curate/caption.h"
 #include "tools/curate/ingest.h"
+#include "tools/curate/metadata_tree.h"
 #include "tools/curate/near_duplicates.h"
 #include "tools/curate/publish.h"
+#include "tools/curate/report.h"
+#include "tools/curate/semantic.h"
+#include "tools/curate/shards.h"
 #include "tools/curate/stages.h"
 #include "trainer/report/console.h"
 
@@ -36,9 +37,10 @@ class Meter {
     for (const Segment& s : video.segments) clips_ += s.state == State::kKept;
     const double seconds = std::chrono::duration<double>(Clock::now() - start_).count() + 1e-9;
     const double left = seconds * static_cast<double>(total_ - done_) / static_cast<double>(done_);
-    const std::string details =
-        trainer::format_number(static_cast<double>(clips_) / seconds) + " clips/s  " +
-        trainer::format_number(static_cast<double>(us_) / 1e6 / seconds) + " h/h";
+    std::string details = trainer::format_number(static_cast<double>(us_) / 1e6 / seconds) + " h/h";
+    if (clips_ > 0)
+      details =
+          trainer::format_number(static_cast<double>(clips_) / seconds) + " clips/s  " + details;
     console_.progress(
         {.what = what_, .done = done_, .total = total_, .seconds_left = left, .details = details},
         done_ == total_);
@@ -70,39 +72,22 @@ class Feed {
   std::size_t next_ = 0;
 };
 
-void probe_all(Store& store, int64_t workers) {
-  const std::vector<Source> listed = store.sources("listed");
-  std::atomic<std::size_t> next{0};
-  std::vector<std::thread> threads;
-  std::mutex mutex;
-  std::exception_ptr error;
-  const auto work = [&] {
-    try {
-      for (std::size_t i = next++; i < listed.size(); i = next++) {
-        Source source = listed[i];
-        probe_source(source);
-        store.save(source);
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      error = std::current_exception();
-    }
-  };
-  for (int64_t n = 0; n < workers; ++n) threads.emplace_back(work);
-  for (std::thread& thread : threads) thread.join();
-  if (error) std::rethrow_exception(error);
-}
+/// Sends the videos of one stage of the store through `stages`, each with its threads.
+using Stages = std::vector<std::pair<std::shared_ptr<Stage>, int64_t>>;
+struct Runner {
+  Store& store;
+  const Config& config;
+  std::ostream& out;
+  bool terminal;
 
-void analyse_all(Store& store, const Config& config, std::ostream& out, bool terminal) {
-  std::vector<Source> sources = store.sources("probed");
-  Meter meter(out, terminal, "analysed", sources.size());
-  Pipeline pipeline(config.workers.queue);
-  pipeline.add(std::make_shared<Analyse>(), config.workers.analyse);
-  pipeline.add(std::make_shared<Split>(config.split), 1);
-  pipeline.add(std::make_shared<Filter>(config.filter), 1);
-  pipeline.add(std::make_shared<Save>(store), 1);
-  pipeline.run(Feed(std::move(sources)), [&](const Video& video) { meter.add(video); });
-}
+  void run(const std::string& from, const std::string& what, const Stages& stages) {
+    std::vector<Source> sources = store.sources(from);
+    Meter meter(out, terminal, what, sources.size());
+    Pipeline pipeline(config.workers.queue);
+    for (const auto& [stage, workers] : stages) pipeline.add(stage, workers);
+    pipeline.run(Feed(std::move(sources)), [&](const Video& video) { meter.add(video); });
+  }
+};
 
 /// Probes again what has clips to write.
 class Load : public Stage {
@@ -121,21 +106,14 @@ class Load : public Stage {
   Store& store_;
 };
 
-void write_all(Store& store, const Config& config, std::ostream& out, bool terminal) {
-  std::vector<Source> sources = store.sources("analysed");
-  Meter meter(out, terminal, "written", sources.size());
-  Pipeline pipeline(config.workers.queue);
-  pipeline.add(std::make_shared<Load>(store), 1);
-  pipeline.add(std::make_shared<Write>(store, config.output, config.clips), config.workers.write);
-  pipeline.run(Feed(std::move(sources)), [&](const Video& video) { meter.add(video); });
-}
-
-// What a killed run was in the middle of writing lies under hidden names.
-void remove_unfinished(const fs::path& folder) {
+// What a killed run was in the middle of writing lies under AtomicFile's temporary names.
+void remove_unfinished(const fs::path& output) {
   std::vector<fs::path> unfinished;
-  if (!fs::is_directory(folder)) return;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.path().filename().string().front() == '.') unfinished.push_back(entry.path());
+  for (const auto& entry : fs::recursive_directory_iterator(output)) {
+    const std::string name = entry.path().filename().string();
+    if (name.front() == '.' && name.find(".tmp-") != std::string::npos && entry.is_regular_file())
+      unfinished.push_back(entry.path());
+  }
   for (const fs::path& path : unfinished) fs::remove(path);
 }
 
@@ -146,20 +124,40 @@ void curate(const Config& config, std::ostream& out, bool terminal) {
   const fs::path output = config.output;
   fs::create_directories(output / "videos");
   Store store(output / "curate.sqlite", result_settings(config));
-  for (const char* folder : {"", "videos", "metas"}) remove_unfinished(output / folder);
+  remove_unfinished(output);
   const Listing listing = list_inputs(config.inputs);
   require(!listing.videos.empty(), "inputs: no video files there");
   store.list(listing.videos);
   out << listing.videos.size() << " videos listed, " << listing.other_files
       << " other files passed over\n";
-  probe_all(store, config.workers.analyse);
+  Runner runner{store, config, out, terminal};
+  const WorkerConfig& workers = config.workers;
+  runner.run("listed", "probed", {{std::make_shared<Probe>(store), workers.analyse}});
   store.mark_duplicates();
-  analyse_all(store, config, out, terminal);
+  Stages analysis = {{std::make_shared<Analyse>(config.split), workers.analyse}};
+  if (config.frame_scores)
+    analysis.emplace_back(std::make_shared<SaveFrameScores>(output / "frame_scores"), 1);
+  analysis.emplace_back(std::make_shared<Split>(config.split), 1);
+  analysis.emplace_back(std::make_shared<Filter>(config.filter), 1);
+  analysis.emplace_back(std::make_shared<Save>(store), 1);
+  runner.run("probed", "analysed", analysis);
   drop_near_duplicates(store, config.dedup.near_bits);
-  write_all(store, config, out, terminal);
+  if (!config.dedup.model.empty()) {
+    runner.run("analysed", "embedded", {{std::make_shared<Embed>(store, config.dedup), 1}});
+    drop_semantic_duplicates(store, config);
+  }
+  runner.run("analysed", "written",
+             {{std::make_shared<Load>(store), 1},
+              {std::make_shared<Write>(store, output, config.clips), workers.write}});
+  if (!config.captions.model.empty())
+    runner.run("analysed", "captioned",
+               {{std::make_shared<Caption>(store, output, config.captions), 1}});
   const Account result = account(store);
   publish(store, config, result);
-  out << result.table() << "the sums agree; " << (output / "clips.jsonl").string() << '\n';
+  write_shards(store, config);
+  write_metadata_tree(store, config, result);
+  write_report(store, config, result);
+  out << result.table() << "the sums agree; " << (output / "report.html").string() << '\n';
 }
 
 }  // namespace cosmos::curate

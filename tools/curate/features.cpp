@@ -94,9 +94,12 @@ uint64_t perceptual_hash(const std::vector<uint8_t>& luma, int64_t H, int64_t W)
 
 }  // namespace
 
-std::vector<float> FeatureMeter::motion(const trainer::ScannedFrame& frame) const {
-  if (!frame.predicted || frame.motion.empty()) return {};
+void FeatureMeter::measure_motion(const trainer::ScannedFrame& frame,
+                                  FrameFeatures& features) const {
+  if (!frame.predicted || frame.motion.empty()) return;
   const int64_t rows = (height_ + kPatch - 1) / kPatch, columns = (width_ + kPatch - 1) / kPatch;
+  const auto pixels = static_cast<float>(height_ * width_),
+             sides = static_cast<float>(height_ + width_);
   std::vector<float> sums(static_cast<std::size_t>(rows * columns));
   for (const trainer::MotionVector& v : frame.motion) {
     const int64_t row = std::clamp<int64_t>(static_cast<int64_t>(v.y) / kPatch, 0, rows - 1);
@@ -104,12 +107,13 @@ std::vector<float> FeatureMeter::motion(const trainer::ScannedFrame& frame) cons
     sums[static_cast<std::size_t>(row * columns + column)] +=
         std::hypot(v.dx, v.dy) * v.width * v.height;
   }
+  for (const float sum : sums) features.motion += sum / (pixels * sides);
   for (int64_t i = 0; i < rows * columns; ++i) {
     const int64_t h = std::min(kPatch, height_ - i / columns * kPatch);
     const int64_t w = std::min(kPatch, width_ - i % columns * kPatch);
-    sums[static_cast<std::size_t>(i)] /= static_cast<float>(h * w * (height_ + width_));
+    sums[static_cast<std::size_t>(i)] /= static_cast<float>(h * w) * sides;
   }
-  return sums;
+  features.patch_motion = std::move(sums);
 }
 
 FrameFeatures FeatureMeter::measure(const trainer::ScannedFrame& frame) {
@@ -133,7 +137,7 @@ FrameFeatures FeatureMeter::measure(const trainer::ScannedFrame& frame) {
   features.content = static_cast<float>(mean_change(hsv_, last_hsv_));
   features.sharpness = static_cast<float>(laplacian_variance(luma_, H, W));
   features.hash = perceptual_hash(luma_, H, W);
-  features.motion = motion(frame);
+  measure_motion(frame, features);
   hsv_.swap(last_hsv_);
   luma_.swap(last_luma_);
   return features;

@@ -19,7 +19,7 @@ class FeatureMeter {
   FrameFeatures measure(const trainer::ScannedFrame& frame);
 
  private:
-  std::vector<float> motion(const trainer::ScannedFrame& frame) const;
+  void measure_motion(const trainer::ScannedFrame& frame, FrameFeatures& features) const;
 
   int64_t height_, width_;  ///< of the video, for motion
   std::vector<uint8_t> hsv_, luma_, last_hsv_, last_luma_;

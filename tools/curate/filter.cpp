@@ -9,24 +9,25 @@ constexpr float kBlackFrame = 0.98f;  // of its pixels dark
 constexpr float kSameFrame = 0.255f;  // levels of change: a thousandth of the range
 constexpr int kHashes = 3;
 
-// Mean motion by part of the picture, over the frames that have vectors; then over the parts.
+// Mean motion over the frames that have vectors: of the picture, and of its stillest part.
 void score_motion(const Video& video, Segment& clip) {
   std::vector<double> parts;
+  double sum = 0;
   int64_t frames = 0;
   for (int64_t n = clip.first; n < clip.end; ++n) {
-    const auto& motion = video.frames[static_cast<std::size_t>(n)].motion;
-    if (motion.empty()) continue;
-    parts.resize(motion.size());
-    for (std::size_t i = 0; i < motion.size(); ++i) parts[i] += motion[i];
+    const FrameFeatures& frame = video.frames[static_cast<std::size_t>(n)];
+    if (frame.patch_motion.empty()) continue;
+    parts.resize(frame.patch_motion.size());
+    for (std::size_t i = 0; i < parts.size(); ++i) parts[i] += frame.patch_motion[i];
+    sum += frame.motion;
     ++frames;
   }
   clip.scores["motion"] = nullptr;
   clip.scores["patch_motion"] = nullptr;
   if (frames == 0) return;
-  double sum = 0;
-  for (double& part : parts) sum += part /= static_cast<double>(frames);
-  clip.scores["motion"] = sum / static_cast<double>(parts.size());
-  clip.scores["patch_motion"] = *std::min_element(parts.begin(), parts.end());
+  const auto count = static_cast<double>(frames);
+  clip.scores["motion"] = sum / count;
+  clip.scores["patch_motion"] = *std::min_element(parts.begin(), parts.end()) / count;
 }
 
 void score(const Video& video, Segment& clip) {
@@ -68,6 +69,12 @@ void filter_clips(Video& video, const FilterConfig& config) {
     clip.reason = fault(clip.scores, config);
     if (!clip.reason.empty()) clip.state = State::kDropped;
   }
+}
+
+bool passed_filters(const Segment& clip) {
+  constexpr const char* kReasons[] = {"black", "frozen", "blurred", "still"};
+  return !clip.hashes.empty() &&
+         std::find(std::begin(kReasons), std::end(kReasons), clip.reason) == std::end(kReasons);
 }
 
 }  // namespace cosmos::curate

@@ -12,4 +12,7 @@ namespace cosmos::curate {
 /// stream (all but H.264 and MPEG-1/2/4) leave the motion scores null, and are not judged by them.
 void filter_clips(Video& video, const FilterConfig& config);
 
+/// Whether a clip was scored and kept then, whatever a later stage made of it.
+bool passed_filters(const Segment& clip);
+
 }  // namespace cosmos::curate

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tools/curate/features.h"
+#include "tools/curate/filter.h"
 
 namespace cosmos::curate {
 namespace {
@@ -21,7 +22,7 @@ void drop_near_duplicates(Store& store, int64_t bits) {
   std::vector<Segment> kept, dropped;
   for (const Source& source : store.sources("analysed"))
     for (Segment& clip : store.segments(source.id)) {
-      if (clip.state != State::kKept && clip.reason != kReason) continue;
+      if (!passed_filters(clip)) continue;
       const bool repeats = std::any_of(kept.begin(), kept.end(), [&](const Segment& earlier) {
         return similar_length(clip, earlier) &&
                hash_distance(clip.hashes, earlier.hashes) <= static_cast<double>(bits);

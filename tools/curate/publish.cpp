@@ -4,13 +4,24 @@
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
+#include "tools/curate/caption.h"
 
 namespace cosmos::curate {
 namespace {
 
 namespace fs = std::filesystem;
 
-// The field names of cosmos-curate's metas/v0 where it has them.
+Json source_json(const Source& source) {
+  return {{"source_video", source.path},
+          {"source_sha256", source.sha256},
+          {"duration_span", {0.0, static_cast<double>(source.duration_us) / 1e6}},
+          {"state", source.stage == "duplicate" ? "dropped" : "failed"},
+          {"reason", source.stage == "duplicate" ? "duplicate file" : "unreadable file"},
+          {"detail", source.reason}};
+}
+
+}  // namespace
+
 Json clip_json(const Source& source, const Segment& clip) {
   Json json = {{"span_uuid", clip.id},
                {"source_video", source.path},
@@ -33,38 +44,31 @@ Json clip_json(const Source& source, const Segment& clip) {
   return json;
 }
 
-Json source_json(const Source& source) {
-  return {{"source_video", source.path},
-          {"source_sha256", source.sha256},
-          {"duration_span", {0.0, static_cast<double>(source.duration_us) / 1e6}},
-          {"state", source.stage == "duplicate" ? "dropped" : "failed"},
-          {"reason", source.stage == "duplicate" ? "duplicate file" : "unreadable file"},
-          {"detail", source.reason}};
-}
-
-// Names of files are bytes; what is not UTF-8 in them is replaced.
-std::string line(const Json& json) {
+std::string json_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
-
-}  // namespace
 
 void publish(Store& store, const Config& config, const Account& account) {
   const fs::path output = config.output;
   std::string kept, others;
   for (const Source& source : store.sources()) {
     if (source.stage != "analysed") {
-      others += line(source_json(source));
+      others += json_line(source_json(source));
       continue;
     }
     for (const Segment& clip : store.segments(source.id)) {
       Json json = clip_json(source, clip);
-      if (clip.state == State::kKept && !config.caption.empty()) {
-        json["caption"] = config.caption;
-        modules::write_file(output / "metas" / (clip.id + ".txt"), config.caption + "\n");
+      if (clip.state != State::kKept)  // it may have been, before more input came
+        for (const char* file : {"videos/", "metas/", "cosmos_curate/clips/"})
+          for (const char* ending : {".mp4", ".txt"})
+            fs::remove(output / (file + clip.id + ending));
+      const std::string caption = caption_of(store, config, clip);
+      if (clip.state == State::kKept && !caption.empty()) {
+        json["caption"] = caption;
+        modules::write_file(output / "metas" / (clip.id + ".txt"), caption + "\n");
       }
       if (clip.state == State::kFailed) json["detail"] = source.reason;
-      (clip.state == State::kKept ? kept : others) += line(json);
+      (clip.state == State::kKept ? kept : others) += json_line(json);
     }
   }
   modules::write_file(output / "clips.jsonl", kept);

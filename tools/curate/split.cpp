@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "modules/transnet/shots.h"
+
 namespace cosmos::curate {
 namespace {
 
@@ -17,6 +19,10 @@ class Splitter {
       crop(first, next);
       first = next;
     }
+  }
+
+  void leave_out(int64_t first, int64_t end, const std::string& reason) {
+    add(first, end, State::kDropped, reason);
   }
 
  private:
@@ -54,16 +60,49 @@ class Splitter {
   const SplitConfig& config_;
 };
 
+/// Shots, and what lies between them.
+void split_shots(const Video& video, const SplitConfig& config, Splitter& splitter) {
+  std::vector<float> scores;
+  for (const FrameFeatures& frame : video.frames) scores.push_back(frame.shot);
+  int64_t at = 0;
+  for (const auto& [first, end] : modules::shots_of(scores, split_threshold(config))) {
+    splitter.leave_out(at, first, "transition");
+    splitter.divide(first, end, config.max_s);
+    at = end;
+  }
+  splitter.leave_out(at, static_cast<int64_t>(scores.size()), "transition");
+}
+
 }  // namespace
 
 std::vector<int64_t> content_cuts(const std::vector<FrameFeatures>& frames, double threshold,
                                   int64_t min_scene_frames) {
   std::vector<int64_t> cuts{0};
   const int64_t count = static_cast<int64_t>(frames.size());
-  for (int64_t n = min_scene_frames; n + min_scene_frames <= count; ++n)
+  for (int64_t n = min_scene_frames; n < count; ++n)
     if (frames[static_cast<std::size_t>(n)].content >= threshold &&
         n - cuts.back() >= min_scene_frames)
       cuts.push_back(n);
+  return cuts;
+}
+
+std::vector<int64_t> adaptive_cuts(const std::vector<FrameFeatures>& frames, double threshold,
+                                   double min_content, int64_t min_scene_frames) {
+  constexpr int64_t kSide = 2;
+  constexpr double kZero = 1e-5, kMostRatio = 255;
+  std::vector<int64_t> cuts{0};
+  const auto content = [&](int64_t n) {
+    return static_cast<double>(frames[static_cast<std::size_t>(n)].content);
+  };
+  for (int64_t n = kSide; n + kSide < static_cast<int64_t>(frames.size()); ++n) {
+    double mean = 0;
+    for (int64_t k = 1; k <= kSide; ++k) mean += (content(n - k) + content(n + k)) / (2 * kSide);
+    const double ratio = mean < kZero ? kMostRatio : std::min(content(n) / mean, kMostRatio);
+    // It counts the scene's frames up to the last one that it looks at.
+    if (content(n) >= min_content && ratio >= threshold &&
+        n + kSide - cuts.back() >= min_scene_frames)
+      cuts.push_back(n);
+  }
   return cuts;
 }
 
@@ -72,8 +111,14 @@ void split_video(Video& video, const SplitConfig& config) {
   Splitter splitter(video, config);
   if (config.method == "stride") {
     splitter.divide(0, decoded, config.length_s);
+  } else if (config.method == "transnetv2") {
+    split_shots(video, config, splitter);
   } else {
-    auto cuts = content_cuts(video.frames, config.threshold, config.min_scene_frames);
+    const double threshold = split_threshold(config);
+    auto cuts =
+        config.method == "adaptive"
+            ? adaptive_cuts(video.frames, threshold, config.min_content, config.min_scene_frames)
+            : content_cuts(video.frames, threshold, config.min_scene_frames);
     cuts.push_back(decoded);
     for (std::size_t i = 0; i + 1 < cuts.size(); ++i)
       splitter.divide(cuts[i], cuts[i + 1], config.max_s);

@@ -1,5 +1,9 @@
 #include "tools/curate/stages.h"
 
+#include <cmath>
+
+#include "modules/hub/safetensors.h"
+#include "modules/transnet/shots.h"
 #include "tools/curate/features.h"
 #include "tools/curate/filter.h"
 #include "tools/curate/ids.h"
@@ -21,11 +25,11 @@ std::string without_path(const std::string& what, const std::string& path) {
 
 }  // namespace
 
-void probe_source(Source& source) {
+void Probe::run(Video& video) {
+  Source source{.id = video.id, .path = video.path.string()};
   try {
     source.sha256 = file_sha256(source.path);
     source.bytes = static_cast<int64_t>(fs::file_size(source.path));
-    Video video;
     video.info = trainer::probe_video(source.path);
     source.duration_us = video.microseconds(video.info.frames());
     source.info = {{"height", video.info.height}, {"width", video.info.width},
@@ -36,21 +40,59 @@ void probe_source(Source& source) {
     source.stage = "failed";
     source.reason = without_path(error.what(), source.path);
   }
+  store_.save(source);
+}
+
+Analyse::Analyse(const SplitConfig& config) {
+  if (config.method == "transnetv2") shots_ = modules::load_transnet(config.weights);
 }
 
 void Analyse::run(Video& video) {
+  const torch::NoGradGuard no_graph;
   try {
     video.info = trainer::probe_video(video.path);
     FeatureMeter meter(video.info.height, video.info.width);
+    modules::ShotScorer scorer([&](const Tensor& window) {
+      return torch::sigmoid(shots_->forward(window.unsqueeze(0)).one_hot.flatten());
+    });
+    trainer::ScanOptions options{.sizes = {analysis_size(video.info)}, .motion_vectors = true};
+    if (shots_)
+      options.sizes.push_back({.height = modules::kTransNetHeight,
+                               .width = modules::kTransNetWidth,
+                               .fit = trainer::Fit::kStretch,
+                               .filter = trainer::Filter::kBicubic});
     video.frames.reserve(video.info.times.size());
     const trainer::ScanEnd end = trainer::scan_frames(
-        video.path, video.info, {.sizes = {analysis_size(video.info)}, .motion_vectors = true},
-        [&](const trainer::ScannedFrame& frame) { video.frames.push_back(meter.measure(frame)); });
+        video.path, video.info, options, [&](const trainer::ScannedFrame& frame) {
+          video.frames.push_back(meter.measure(frame));
+          if (shots_) scorer.add(frame.images[1]);
+        });
+    scorer.finish();
+    for (std::size_t n = 0; n < scorer.scores().size(); ++n)
+      video.frames[n].shot = scorer.scores()[n];
     video.damage = end.failure;
   } catch (const Error& error) {  // the file changed under us
     video.damage = error.what();
   }
   video.damage = without_path(video.damage, video.path.string());
+}
+
+void SaveFrameScores::run(Video& video) {
+  const auto count = static_cast<int64_t>(video.frames.size());
+  if (count == 0) return;
+  TensorMap scores;
+  for (const char* name : {"dark", "change", "content", "sharpness", "shot", "motion"})
+    scores[name] = torch::full({count}, std::nan(""));
+  for (int64_t n = 0; n < count; ++n) {
+    const FrameFeatures& frame = video.frames[static_cast<std::size_t>(n)];
+    scores["dark"][n] = frame.dark;
+    scores["change"][n] = frame.change;
+    scores["content"][n] = frame.content;
+    scores["sharpness"][n] = frame.sharpness;
+    scores["shot"][n] = frame.shot;
+    if (!frame.patch_motion.empty()) scores["motion"][n] = frame.motion;
+  }
+  modules::save_safetensors(folder_ / (video.sha256 + ".safetensors"), scores);
 }
 
 void Split::run(Video& video) {

@@ -2,20 +2,45 @@
 
 // The stages a video goes through.
 
+#include "modules/transnet/transnet.h"
 #include "tools/curate/config.h"
 #include "tools/curate/pipeline.h"
 #include "tools/curate/store.h"
 
 namespace cosmos::curate {
 
-/// Hashes and probes a listed file: probed, or failed with the reason.
-void probe_source(Source& source);
+/// Hashes and probes a listed file and puts it into the store: probed, or failed with the reason.
+class Probe : public Stage {
+ public:
+  explicit Probe(Store& store) : store_(store) {}
+  std::string name() const override { return "probe"; }
+  void run(Video& video) override;
+
+ private:
+  Store& store_;
+};
 
 /// The one decoding pass: features of every frame that decodes.
 class Analyse : public Stage {
  public:
+  /// Reads the shot detector's weights where it is asked for.
+  explicit Analyse(const SplitConfig& config);
   std::string name() const override { return "analyse"; }
   void run(Video& video) override;
+
+ private:
+  std::shared_ptr<modules::TransNetV2> shots_;  ///< null: not asked for
+};
+
+/// Keeps what was measured of every frame: DIR/{sha256}.safetensors, a tensor [frames] a feature.
+class SaveFrameScores : public Stage {
+ public:
+  explicit SaveFrameScores(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  std::string name() const override { return "frame scores"; }
+  void run(Video& video) override;
+
+ private:
+  std::filesystem::path folder_;
 };
 
 class Split : public Stage {

@@ -19,6 +19,8 @@ CREATE TABLE IF NOT EXISTS segments (
   begin_us INTEGER NOT NULL, end_us INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
   id TEXT PRIMARY KEY, scores TEXT NOT NULL, hashes TEXT NOT NULL, file TEXT NOT NULL,
   copied INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS embeddings (id TEXT PRIMARY KEY, vector BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS captions (id TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS segments_of ON segments (source, first);
 )sql";
 
@@ -250,6 +252,45 @@ std::vector<Segment> Store::segments(int64_t source) {
                         .file = read.text(9),
                         .copied = read.number(10) != 0});
   return segments;
+}
+
+void Store::save_embedding(const std::string& clip, const std::vector<float>& vector) {
+  const std::string bytes(reinterpret_cast<const char*>(vector.data()),
+                          vector.size() * sizeof(float));
+  transaction([&] {
+    Statement(*this, "INSERT OR REPLACE INTO embeddings VALUES (?, ?)")
+        .add(clip)
+        .add_bytes(bytes)
+        .step();
+  });
+}
+
+bool Store::has_embedding(const std::string& clip) {
+  const std::lock_guard lock(mutex_);
+  Statement read(*this, "SELECT 1 FROM embeddings WHERE id = ?");
+  return read.add(clip).step();
+}
+
+std::vector<float> Store::embedding(const std::string& clip) {
+  const std::lock_guard lock(mutex_);
+  Statement read(*this, "SELECT vector FROM embeddings WHERE id = ?");
+  require(read.add(clip).step(), name_, ": clip ", clip, " has no embedding");
+  const std::string bytes = read.text(0);
+  std::vector<float> vector(bytes.size() / sizeof(float));
+  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<char*>(vector.data()));
+  return vector;
+}
+
+void Store::save_caption(const std::string& clip, const std::string& text) {
+  transaction([&] {
+    Statement(*this, "INSERT OR REPLACE INTO captions VALUES (?, ?)").add(clip).add(text).step();
+  });
+}
+
+std::optional<std::string> Store::caption(const std::string& clip) {
+  const std::lock_guard lock(mutex_);
+  Statement read(*this, "SELECT text FROM captions WHERE id = ?");
+  return read.add(clip).step() ? std::optional(read.text(0)) : std::nullopt;
 }
 
 void Store::update_segments(const std::vector<Segment>& segments) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,16 @@ class Store {
   std::vector<Segment> segments(int64_t source);
   /// State, reason and file of parts that are there already.
   void update_segments(const std::vector<Segment>& segments);
+
+  /// Vectors of clips by id.
+  void save_embedding(const std::string& clip, const std::vector<float>& vector);
+  bool has_embedding(const std::string& clip);
+  /// Throws Error when there is none.
+  std::vector<float> embedding(const std::string& clip);
+
+  /// What a model said of a clip; none: it was not asked.
+  void save_caption(const std::string& clip, const std::string& text);
+  std::optional<std::string> caption(const std::string& clip);
 
  private:
   class Statement;

@@ -37,8 +37,12 @@ struct FrameFeatures {
   float change = 0;     ///< mean absolute change of luma from the frame before, of 255
   float content = 0;    ///< mean absolute change of hue, saturation and value
   float sharpness = 0;  ///< variance of the Laplacian of luma
+  float shot = 0;       ///< TransNetV2: of belonging to a change of shots, 0 to 1
   uint64_t hash = 0;
-  std::vector<float> motion{};  ///< mean vector length over (H + W) by part of 256 x 256 pixels
+  /// Mean vector length over (H + W): of the picture, and by part of 256 x 256 pixels. No parts
+  /// where the frame has no vectors.
+  float motion = 0;
+  std::vector<float> patch_motion{};
 };
 
 struct Video {

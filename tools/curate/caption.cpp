@@ -1,0 +1,56 @@
+#include "tools/curate/caption.h"
+
+#include "modules/hub/registry.h"
+#include "modules/registry.h"
+
+namespace cosmos::curate {
+
+using modules::MessagePart;
+
+Caption::Caption(Store& store, std::filesystem::path output, const CaptionConfig& config)
+    : store_(store),
+      output_(std::move(output)),
+      config_(config),
+      encoder_(trainer::ChatEncoder::load(config.model)) {
+  modules::register_builtin_models();
+  model_ = std::dynamic_pointer_cast<modules::LanguageModel>(modules::load_model(config.model));
+  require(model_ && model_->has_vision(), config.model,
+          ": expected a model with a vision tower (Qwen2.5-VL or Qwen3-VL, as Cosmos Reason)");
+}
+
+void Caption::run(Video& video) {
+  video.segments = store_.segments(video.id);
+  for (Segment& clip : video.segments) {
+    if (clip.state != State::kKept || store_.caption(clip.id)) continue;
+    try {
+      store_.save_caption(clip.id, describe(output_ / clip.file));
+    } catch (const Error& error) {
+      clip.state = State::kFailed;
+      clip.reason = "cannot be captioned";
+      store_.update_segments({clip});
+    }
+  }
+}
+
+std::string Caption::describe(const std::filesystem::path& clip) const {
+  const modules::Conversation question{
+      .messages = {
+          {.role = "user",
+           .parts = {{.kind = MessagePart::Kind::kVideo, .value = clip.string()},
+                     {.kind = MessagePart::Kind::kText, .value = config_.prompt}}}}};
+  const auto answers = modules::generate(
+      *model_, {encoder_->prompt(question)},
+      {.sampling = {.repetition_penalty = config_.repetition_penalty},
+       .max_new_tokens = config_.max_new_tokens,
+       .stop_tokens = encoder_->stop_tokens()});
+  const std::string text = encoder_->decode(answers[0].tokens);
+  const auto first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
+  return first == std::string::npos ? "" : text.substr(first, last - first + 1);
+}
+
+std::string caption_of(Store& store, const Config& config, const Segment& clip) {
+  const std::string own = store.caption(clip.id).value_or("");
+  return own.empty() ? config.caption : own;
+}
+
+}  // namespace cosmos::curate

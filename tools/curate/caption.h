@@ -1,0 +1,36 @@
+#pragma once
+
+// Captions by a vision-language model of this suite (Cosmos Reason).
+
+#include "modules/vlm/generate.h"
+#include "tools/curate/config.h"
+#include "tools/curate/pipeline.h"
+#include "tools/curate/store.h"
+#include "trainer/data/chat_encoder.h"
+
+namespace cosmos::curate {
+
+/// The caption of every kept clip that has none yet, into the store: what the model answers to
+/// captions.prompt about the clip's file. Clips that it cannot be asked about fail ("cannot be
+/// captioned").
+class Caption : public Stage {
+ public:
+  /// Reads the model. Throws Error where the folder holds none.
+  Caption(Store& store, std::filesystem::path output, const CaptionConfig& config);
+  std::string name() const override { return "caption"; }
+  void run(Video& video) override;
+
+ private:
+  std::string describe(const std::filesystem::path& clip) const;
+
+  Store& store_;
+  std::filesystem::path output_;
+  CaptionConfig config_;
+  std::shared_ptr<modules::LanguageModel> model_;
+  std::shared_ptr<const trainer::ChatEncoder> encoder_;
+};
+
+/// The clip's own caption, else the one that the config gives all.
+std::string caption_of(Store& store, const Config& config, const Segment& clip);
+
+}  // namespace cosmos::curate

@@ -1,0 +1,120 @@
+#include "tools/curate/semantic.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "modules/hub/atomic_file.h"
+#include "modules/hub/registry.h"
+#include "modules/hub/safetensors.h"
+#include "modules/registry.h"
+#include "modules/vlm/processor.h"
+#include "tools/curate/kmeans.h"
+
+namespace cosmos::curate {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kReason = "semantic duplicate";
+
+/// Times of the frames that are looked at: the middles of equal parts of the clip.
+std::vector<double> frame_times(const Segment& clip, const DedupConfig& config) {
+  const double begin = static_cast<double>(clip.begin_us) / 1e6;
+  const double length = static_cast<double>(clip.end_us - clip.begin_us) / 1e6;
+  const auto count = std::clamp<int64_t>(std::llround(length * config.fps),
+                                         std::min<int64_t>(2, clip.end - clip.first), config.frames);
+  std::vector<double> times;
+  for (int64_t i = 0; i < count; ++i)
+    times.push_back(begin + length * (static_cast<double>(i) + 0.5) / static_cast<double>(count));
+  return times;
+}
+
+}  // namespace
+
+Embed::Embed(Store& store, const DedupConfig& config)
+    : store_(store),
+      config_(config),
+      processor_(modules::ProcessorConfig::load(config.model)) {
+  modules::register_builtin_models();
+  model_ = std::dynamic_pointer_cast<modules::LanguageModel>(modules::load_model(config.model));
+  require(model_ && model_->has_vision(), config.model,
+          ": expected a model with a vision tower (Qwen2.5-VL or Qwen3-VL, as Cosmos Reason)");
+}
+
+void Embed::run(Video& video) {
+  const torch::NoGradGuard no_graph;
+  video.segments = store_.segments(video.id);
+  for (Segment& clip : video.segments) {
+    if (clip.state != State::kKept || store_.has_embedding(clip.id)) continue;
+    try {
+      if (video.info.times.empty()) video.info = trainer::probe_video(video.path);
+      store_.save_embedding(clip.id, embed(video, clip));
+    } catch (const Error& error) {
+      clip.state = State::kFailed;
+      clip.reason = "cannot be embedded";
+      store_.update_segments({clip});
+    }
+  }
+}
+
+std::vector<float> Embed::embed(const Video& video, const Segment& clip) const {
+  const Tensor frames =
+      trainer::read_frames_at(video.path, video.info, frame_times(clip, config_),
+                              {.height = config_.side,
+                               .width = config_.side,
+                               .fit = trainer::Fit::kStretch});
+  const modules::Patches patches = modules::video_patches(frames, processor_);
+  const Tensor tokens = model_->vision_tokens(patches.pixels, {patches.grid});
+  Tensor mean = tokens.to(torch::kFloat32).mean(0);
+  mean = (mean / mean.norm().clamp_min(1e-12)).contiguous();
+  return {mean.data_ptr<float>(), mean.data_ptr<float>() + mean.numel()};
+}
+
+void drop_semantic_duplicates(Store& store, const Config& config) {
+  std::vector<Segment> clips;
+  Tensors rows;
+  for (const Source& source : store.sources("analysed"))
+    for (Segment& clip : store.segments(source.id)) {
+      if (!store.has_embedding(clip.id)) continue;
+      rows.push_back(torch::tensor(store.embedding(clip.id)));
+      clips.push_back(std::move(clip));
+    }
+  if (clips.empty()) return;
+  const Tensor embeddings = torch::stack(rows);
+  // Of vectors of length 1 the squared distance is 2 - 2 cos.
+  const Clusters clusters = kmeans(embeddings, config.dedup.clusters, config.dedup.max_iterations,
+                                   2 * config.dedup.eps);
+  const std::vector<Neighbour> neighbours = earlier_neighbours(embeddings, clusters);
+  std::string table = "id,cluster,max_id,cosine_sim_score,kept\n";
+  std::vector<Segment> changed;
+  for (std::size_t i = 0; i < clips.size(); ++i) {
+    const Neighbour& n = neighbours[i];
+    const bool repeats = n.nearest >= 0 && n.cosine > 1 - config.dedup.eps;
+    char cosine[32];
+    std::snprintf(cosine, sizeof(cosine), "%.7f", n.cosine);
+    table += clips[i].id + "," + std::to_string(n.cluster) + "," +
+             (n.nearest < 0 ? "" : clips[static_cast<std::size_t>(n.nearest)].id) + "," + cosine +
+             "," + (repeats ? "0" : "1") + "\n";
+    // More input may change the clusters, and with them what was decided before.
+    Segment& clip = clips[i];
+    if (repeats && clip.state == State::kKept) {
+      clip.state = State::kDropped;
+      clip.reason = kReason;
+      clip.file.clear();
+      changed.push_back(clip);
+    } else if (!repeats && clip.reason == kReason) {
+      clip.state = State::kKept;
+      clip.reason.clear();
+      changed.push_back(clip);
+    }
+  }
+  store.update_segments(changed);
+  const fs::path folder = fs::path(config.output) / "semantic";
+  modules::write_file(folder / "pruning.csv", table);
+  modules::save_safetensors(folder / "embeddings.safetensors",
+                            {{"embeddings", embeddings},
+                             {"centroids", clusters.centroids},
+                             {"assignment", clusters.assignment}});
+}
+
+}  // namespace cosmos::curate
