@@ -30,7 +30,8 @@ struct Fp8Config {
     v("gradient", gradient, "e5m2 (wide range) or e4m3 (more digits; DeepSeek-V3): of gradients");
     v("power_of_two", power_of_two, "scales are powers of two");
     v("gather", gather,
-      "ranks gather the weights of 8-bit products in 8 bits: half of bf16's bytes, the same numbers");
+      "ranks gather the weights of 8-bit products in 8 bits: half of bf16's bytes, the same "
+      "numbers");
     v("target_modules", target_modules,
       "linear layers by name or wildcard; empty: all in the model's blocks (a number in the path)");
     v("exclude_modules", exclude_modules, "names or wildcards that stay as they are");

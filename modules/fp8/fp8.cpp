@@ -12,8 +12,7 @@ constexpr int64_t kWeight = 1;      ///< its place in the state of delayed scali
 constexpr int64_t kTileWidth = 16;  ///< what at::_scaled_mm asks of a matrix's sides
 
 ops::Fp8Recipe recipe_of(const Fp8Config& config) {
-  return {.scaling =
-              config.scaling == "block" ? ops::Fp8Scaling::kBlock : ops::Fp8Scaling::kTensor,
+  return {.scaling = config.scaling == "block" ? ops::Fp8Scaling::kBlock : ops::Fp8Scaling::kTensor,
           .gradient = config.gradient == "e4m3" ? at::kFloat8_e4m3fn : at::kFloat8_e5m2,
           .power_of_two = config.power_of_two};
 }
@@ -47,7 +46,7 @@ bool fits(const LinearImpl& linear) {
 struct Fp8Layers::Shared {
   ops::Fp8Recipe recipe;
   ops::Fp8Delayed delayed = {};
-  bool scaled = false;  ///< whether the scales come from a history
+  bool scaled = false;                        ///< whether the scales come from a history
   std::vector<ops::Fp8Weight> gathered = {};  ///< by layer; values undefined: the Linear has it
 };
 

@@ -56,8 +56,8 @@ class Fp8Layers {
   std::shared_ptr<Shared> shared_;
 };
 
-/// Which Linears of `model` the config targets. Throws Error when an entry of a list means no layer,
-/// or when no layer is left.
+/// Which Linears of `model` the config targets. Throws Error when an entry of a list means no
+/// layer, or when no layer is left.
 std::vector<NamedLinear> fp8_linears(const Model& model, const Fp8Config& config);
 
 /// Switches the products of `model`'s Linears that the config targets. Call it when the model is on

@@ -69,8 +69,8 @@ Tensor DilatedConvStackImpl::forward(Tensor x) {
 Tensor neighbour_similarities(const Tensor& unit) {
   auto [B, T, N] = dims<3>(unit);
   const int64_t side = (kLookup - 1) / 2;
-  const Tensor all =
-      torch::constant_pad_nd(torch::bmm(unit, unit.transpose(1, 2)), {side, side});  // [B, T, T+100]
+  const Tensor all = torch::constant_pad_nd(torch::bmm(unit, unit.transpose(1, 2)),
+                                            {side, side});  // [B, T, T+100]
   const auto range = [&](int64_t n) {
     return torch::arange(n, torch::TensorOptions(torch::kLong).device(unit.device()));
   };

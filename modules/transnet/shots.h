@@ -33,7 +33,7 @@ class ShotScorer {
   void push(const Tensor& frame);
 
   Network network_;
-  Tensor window_;       ///< [100, ...], the first `filled_` in use
+  Tensor window_;  ///< [100, ...], the first `filled_` in use
   int64_t filled_ = 0;
   int64_t frames_ = 0;  ///< added
   Tensor last_;

@@ -40,7 +40,8 @@ TransNetV2::TransNetV2(const Json& config, const std::string& where)
   }
   fc1_ = register_module("fc1", Linear(width, config_.D));
   cls_layer1_ = register_module("cls_layer1", Linear(config_.D, 1));
-  if (config_.use_many_hot_targets) cls_layer2_ = register_module("cls_layer2", Linear(config_.D, 1));
+  if (config_.use_many_hot_targets)
+    cls_layer2_ = register_module("cls_layer2", Linear(config_.D, 1));
 }
 
 Json TransNetV2::config_json() const {
@@ -66,16 +67,15 @@ ShotLogits TransNetV2::forward(const Tensor& frames) {
   }
   Tensors features = {x.permute({0, 2, 3, 4, 1}).flatten(2)};  // [B, T, H W C]
   if (frame_sim_layer_)
-    features.insert(features.begin(),
-                    run_block("frame_sim_layer", *frame_sim_layer_, {torch::cat(means, 2)},
-                              [&](const Tensors& in) {
-                                return Tensors{frame_sim_layer_->forward(in[0])};
-                              })[0]);
-  if (color_hist_layer_)
-    features.insert(features.begin(), run_block("color_hist_layer", *color_hist_layer_, {},
-                                                [&](const Tensors&) {
-                                                  return Tensors{color_hist_layer_->forward(frames)};
+    features.insert(features.begin(), run_block("frame_sim_layer", *frame_sim_layer_,
+                                                {torch::cat(means, 2)}, [&](const Tensors& in) {
+                                                  return Tensors{frame_sim_layer_->forward(in[0])};
                                                 })[0]);
+  if (color_hist_layer_)
+    features.insert(features.begin(),
+                    run_block("color_hist_layer", *color_hist_layer_, {}, [&](const Tensors&) {
+                      return Tensors{color_hist_layer_->forward(frames)};
+                    })[0]);
   const auto product = [&](const std::string& name, Linear& linear, const Tensor& in) {
     return run_block(name, *linear, {in},
                      [&](const Tensors& given) { return Tensors{linear->forward(given[0])}; })[0];

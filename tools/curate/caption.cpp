@@ -34,15 +34,14 @@ void Caption::run(Video& video) {
 
 std::string Caption::describe(const std::filesystem::path& clip) const {
   const modules::Conversation question{
-      .messages = {
-          {.role = "user",
-           .parts = {{.kind = MessagePart::Kind::kVideo, .value = clip.string()},
-                     {.kind = MessagePart::Kind::kText, .value = config_.prompt}}}}};
-  const auto answers = modules::generate(
-      *model_, {encoder_->prompt(question)},
-      {.sampling = {.repetition_penalty = config_.repetition_penalty},
-       .max_new_tokens = config_.max_new_tokens,
-       .stop_tokens = encoder_->stop_tokens()});
+      .messages = {{.role = "user",
+                    .parts = {{.kind = MessagePart::Kind::kVideo, .value = clip.string()},
+                              {.kind = MessagePart::Kind::kText, .value = config_.prompt}}}}};
+  const auto answers =
+      modules::generate(*model_, {encoder_->prompt(question)},
+                        {.sampling = {.repetition_penalty = config_.repetition_penalty},
+                         .max_new_tokens = config_.max_new_tokens,
+                         .stop_tokens = encoder_->stop_tokens()});
   const std::string text = encoder_->decode(answers[0].tokens);
   const auto first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
   return first == std::string::npos ? "" : text.substr(first, last - first + 1);

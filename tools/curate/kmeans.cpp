@@ -53,7 +53,8 @@ void find_in_cluster(const Tensor& rows, const Tensor& centroid, const Tensor& m
 Clusters kmeans(const Tensor& rows, int64_t clusters, int64_t iterations, double apart) {
   const auto [N, D] = dims<2>(rows, "rows");
   require(N >= 1 && clusters >= 1, "k-means: expected rows and clusters");
-  Clusters result{.centroids = farthest_first(rows, std::min(clusters, N), apart), .assignment = {}};
+  Clusters result{.centroids = farthest_first(rows, std::min(clusters, N), apart),
+                  .assignment = {}};
   const int64_t K = result.centroids.size(0);
   for (int64_t i = 0; i < iterations; ++i) {
     const Tensor assignment = squared_distances(rows, result.centroids).argmin(1);

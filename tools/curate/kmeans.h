@@ -20,8 +20,9 @@ Clusters kmeans(const Tensor& rows, int64_t clusters, int64_t iterations, double
 
 struct Neighbour {
   int64_t cluster = 0;
-  int64_t nearest = -1;  ///< earlier row of the cluster with the largest cosine; -1: none is earlier
-  float cosine = 0;      ///< to it
+  int64_t nearest =
+      -1;            ///< earlier row of the cluster with the largest cosine; -1: none is earlier
+  float cosine = 0;  ///< to it
 };
 
 /// Of each row its nearest earlier one in its cluster, where earlier is farther from the centroid

@@ -39,8 +39,7 @@ Json meta_json(const Source& source, const Segment& clip, const std::string& cap
           {"height", source.info.value("height", 0)},
           {"framerate", source.info.value("fps", 0.0)},
           {"num_frames", frames},
-          {"num_bytes",
-           kept ? Json(fs::file_size(output / clip.file)) : Json()},
+          {"num_bytes", kept ? Json(fs::file_size(output / clip.file)) : Json()},
           {"motion_score",
            {{"global_mean", clip.scores.value("motion", Json())},
             {"per_patch_min_256", clip.scores.value("patch_motion", Json())}}},
@@ -68,9 +67,9 @@ void write_metadata_tree(Store& store, const Config& config, const Account& acco
     for (const Segment& clip : store.segments(source.id)) {
       const bool kept = clip.state == State::kKept;
       if (kept) link_clip(output / clip.file, root / "clips" / (clip.id + ".mp4"));
-      modules::write_file(root / "metas/v0" / (clip.id + ".json"),
-                          json_line(meta_json(source, clip, caption_of(store, config, clip),
-                                              output)));
+      modules::write_file(
+          root / "metas/v0" / (clip.id + ".json"),
+          json_line(meta_json(source, clip, caption_of(store, config, clip), output)));
       (kept ? clips : filtered).push_back(clip.id);
     }
     modules::write_file(root / "processed_videos" / (name + ".json"),

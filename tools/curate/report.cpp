@@ -17,11 +17,21 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Reasons in the order in which a second meets them.
-constexpr const char* kReasons[] = {"unreadable file", "duplicate file", "does not decode",
-                                    "transition",      "crop",           "too short",
-                                    "black",           "frozen",         "blurred",
-                                    "still",           "near duplicate", "semantic duplicate",
-                                    "cannot be embedded", "cannot be written", "cannot be captioned"};
+constexpr const char* kReasons[] = {"unreadable file",
+                                    "duplicate file",
+                                    "does not decode",
+                                    "transition",
+                                    "crop",
+                                    "too short",
+                                    "black",
+                                    "frozen",
+                                    "blurred",
+                                    "still",
+                                    "near duplicate",
+                                    "semantic duplicate",
+                                    "cannot be embedded",
+                                    "cannot be written",
+                                    "cannot be captioned"};
 constexpr std::size_t kMostKept = 18, kMostOfReason = 6;
 
 /// A part of a video, for the pictures.
@@ -93,8 +103,8 @@ std::string funnel(const Account& account) {
   };
   const auto row = [](const std::string& label, const std::string& bars, const std::string& value,
                       const std::string& note) {
-    return "<tr><th>" + trainer::escape_html(label) + "</th><td>" + bars + "</td><td class='value'>" +
-           value + " <small>" + note + "</small></td></tr>";
+    return "<tr><th>" + trainer::escape_html(label) + "</th><td>" + bars +
+           "</td><td class='value'>" + value + " <small>" + note + "</small></td></tr>";
   };
   int64_t left = account.input_us;
   std::string html = "<figure><table class='bars funnel'>" +
@@ -103,10 +113,10 @@ std::string funnel(const Account& account) {
     const auto found = taken.find(reason);
     if (found == taken.end()) continue;
     left -= found->second.us;
-    html += row(reason, bar("", left) + bar("lost", found->second.us),
-                "&minus;" + seconds(found->second.us),
-                count(found->second.parts, "part") + ", " +
-                    percent(found->second.us, account.input_us));
+    html += row(
+        reason, bar("", left) + bar("lost", found->second.us),
+        "&minus;" + seconds(found->second.us),
+        count(found->second.parts, "part") + ", " + percent(found->second.us, account.input_us));
   }
   return html + row("kept", bar("", left), seconds(left), count(account.kept.parts, "clip")) +
          "</table></figure>";
@@ -133,7 +143,8 @@ std::string histograms(const Parts& parts, const Config& config) {
     const auto values = [&](const std::vector<Shown>& clips, std::vector<double>& into) {
       for (const Shown& shown : clips) {
         const Segment& clip = *shown.clip;
-        if (*score.key == 0) into.push_back(static_cast<double>(clip.end_us - clip.begin_us) / 1e6);
+        if (*score.key == 0)
+          into.push_back(static_cast<double>(clip.end_us - clip.begin_us) / 1e6);
         else if (clip.scores.contains(score.key) && clip.scores[score.key].is_number())
           into.push_back(clip.scores[score.key]);
       }
@@ -165,11 +176,12 @@ std::string strip(const Shown& shown) {
     const auto at = [&](int64_t frame) { return info.times.at(static_cast<std::size_t>(frame)); };
     const double shape = static_cast<double>(info.width) * info.pixel_aspect /
                          static_cast<double>(std::max<int64_t>(info.height, 1));
-    const Tensor frames = trainer::read_frames_at(
-        shown.source->path, info, {at(clip.first), at((clip.first + clip.end) / 2), at(clip.end - 1)},
-        {.height = 84,
-         .width = std::clamp<int64_t>(std::llround(84 * shape), 40, 200),
-         .fit = trainer::Fit::kPad});
+    const Tensor frames =
+        trainer::read_frames_at(shown.source->path, info,
+                                {at(clip.first), at((clip.first + clip.end) / 2), at(clip.end - 1)},
+                                {.height = 84,
+                                 .width = std::clamp<int64_t>(std::llround(84 * shape), 40, 200),
+                                 .fit = trainer::Fit::kPad});
     return trainer::picture(trainer::png_bytes(trainer::contact_sheet(frames, 3)), text);
   } catch (const std::exception& error) {  // the file changed or went since
     return "<p><small>" + trainer::escape_html(error.what()) + "</small></p>";
@@ -191,7 +203,8 @@ std::string gallery(const Parts& parts) {
   };
   std::string html;
   if (!parts.kept.empty())
-    html += "<h2>Kept clips</h2>" + title("first, middle and last frame", kMostKept, parts.kept.size()) +
+    html += "<h2>Kept clips</h2>" +
+            title("first, middle and last frame", kMostKept, parts.kept.size()) +
             strips(parts.kept, kMostKept);
   std::string others;
   for (const auto& [reason, clips] : parts.others)
@@ -205,10 +218,10 @@ std::string gallery(const Parts& parts) {
 void write_report(Store& store, const Config& config, const Account& account) {
   const Parts parts(store);
   const fs::path output = config.output;
-  const std::string body =
-      cards(account) + "<h2>Where the seconds went</h2>" + funnel(account) +
-      "<h2>Scores of clips</h2><div class='charts'>" + histograms(parts, config) + "</div>" +
-      gallery(parts) + trainer::details("Settings", modules::write_fields(config).dump(2));
+  const std::string body = cards(account) + "<h2>Where the seconds went</h2>" + funnel(account) +
+                           "<h2>Scores of clips</h2><div class='charts'>" +
+                           histograms(parts, config) + "</div>" + gallery(parts) +
+                           trainer::details("Settings", modules::write_fields(config).dump(2));
   modules::write_file(
       output / "report.html",
       trainer::page(fs::weakly_canonical(output).filename().string(), "curated video", body));

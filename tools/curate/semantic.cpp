@@ -21,8 +21,9 @@ constexpr const char* kReason = "semantic duplicate";
 std::vector<double> frame_times(const Segment& clip, const DedupConfig& config) {
   const double begin = static_cast<double>(clip.begin_us) / 1e6;
   const double length = static_cast<double>(clip.end_us - clip.begin_us) / 1e6;
-  const auto count = std::clamp<int64_t>(std::llround(length * config.fps),
-                                         std::min<int64_t>(2, clip.end - clip.first), config.frames);
+  const auto count =
+      std::clamp<int64_t>(std::llround(length * config.fps),
+                          std::min<int64_t>(2, clip.end - clip.first), config.frames);
   std::vector<double> times;
   for (int64_t i = 0; i < count; ++i)
     times.push_back(begin + length * (static_cast<double>(i) + 0.5) / static_cast<double>(count));
@@ -32,9 +33,7 @@ std::vector<double> frame_times(const Segment& clip, const DedupConfig& config) 
 }  // namespace
 
 Embed::Embed(Store& store, const DedupConfig& config)
-    : store_(store),
-      config_(config),
-      processor_(modules::ProcessorConfig::load(config.model)) {
+    : store_(store), config_(config), processor_(modules::ProcessorConfig::load(config.model)) {
   modules::register_builtin_models();
   model_ = std::dynamic_pointer_cast<modules::LanguageModel>(modules::load_model(config.model));
   require(model_ && model_->has_vision(), config.model,
@@ -58,11 +57,9 @@ void Embed::run(Video& video) {
 }
 
 std::vector<float> Embed::embed(const Video& video, const Segment& clip) const {
-  const Tensor frames =
-      trainer::read_frames_at(video.path, video.info, frame_times(clip, config_),
-                              {.height = config_.side,
-                               .width = config_.side,
-                               .fit = trainer::Fit::kStretch});
+  const Tensor frames = trainer::read_frames_at(
+      video.path, video.info, frame_times(clip, config_),
+      {.height = config_.side, .width = config_.side, .fit = trainer::Fit::kStretch});
   const modules::Patches patches = modules::video_patches(frames, processor_);
   const Tensor tokens = model_->vision_tokens(patches.pixels, {patches.grid});
   Tensor mean = tokens.to(torch::kFloat32).mean(0);
@@ -82,8 +79,8 @@ void drop_semantic_duplicates(Store& store, const Config& config) {
   if (clips.empty()) return;
   const Tensor embeddings = torch::stack(rows);
   // Of vectors of length 1 the squared distance is 2 - 2 cos.
-  const Clusters clusters = kmeans(embeddings, config.dedup.clusters, config.dedup.max_iterations,
-                                   2 * config.dedup.eps);
+  const Clusters clusters =
+      kmeans(embeddings, config.dedup.clusters, config.dedup.max_iterations, 2 * config.dedup.eps);
   const std::vector<Neighbour> neighbours = earlier_neighbours(embeddings, clusters);
   std::string table = "id,cluster,max_id,cosine_sim_score,kept\n";
   std::vector<Segment> changed;

@@ -102,7 +102,8 @@ void remove_others(const fs::path& root, const std::set<fs::path>& files) {
   for (const fs::path& file : old) {
     fs::remove(file);
     std::error_code ignored;  // fs::remove leaves folders that hold something
-    for (fs::path p = file.parent_path(); p != root && fs::remove(p, ignored); p = p.parent_path()) {
+    for (fs::path p = file.parent_path(); p != root && fs::remove(p, ignored);
+         p = p.parent_path()) {
     }
   }
 }

@@ -34,13 +34,15 @@ void TarWriter::begin(const std::string& name, uint64_t size) {
   Header header;
   header.text(0, name);
   header.number(100, 8, 0644);
-  header.number(108, 8, 0);   // owner
-  header.number(116, 8, 0);   // group
+  header.number(108, 8, 0);  // owner
+  header.number(116, 8, 0);  // group
   header.number(124, 12, size);
   header.number(136, 12, 0);  // time
   header.text(148, "        ");
   header.text(156, "0");  // a plain file
-  header.text(257, std::string_view("ustar\0" "00", 8));
+  header.text(257, std::string_view("ustar\0"
+                                    "00",
+                                    8));
   const auto add = [](unsigned sum, char c) { return sum + static_cast<unsigned char>(c); };
   const unsigned sum = std::accumulate(header.bytes.begin(), header.bytes.end(), 0u, add);
   header.number(148, 7, sum);  // six digits, NUL, and the space that stands there
@@ -67,7 +69,8 @@ void TarWriter::add_file(const std::string& name, const std::filesystem::path& p
   uint64_t left = size;
   while (left > 0) {
     const auto wanted = static_cast<std::streamsize>(std::min<uint64_t>(left, part.size()));
-    require(bool(in.read(part.data(), wanted)), path.string(), ": became shorter while it was read");
+    require(bool(in.read(part.data(), wanted)), path.string(),
+            ": became shorter while it was read");
     file_.write(part.data(), static_cast<std::size_t>(wanted));
     left -= static_cast<uint64_t>(wanted);
   }

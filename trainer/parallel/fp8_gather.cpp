@@ -25,8 +25,7 @@ Tensor from_block_begin(const Tensor& rows, int64_t first_row) {
 /// The largest number of each 128 x 128 block; blocks at the edges are smaller.
 Tensor block_amax(const Tensor& x) {
   const int64_t rows = blocks(x.size(0)), columns = blocks(x.size(1));
-  return torch::constant_pad_nd(
-             x, {0, columns * kBlock - x.size(1), 0, rows * kBlock - x.size(0)})
+  return torch::constant_pad_nd(x, {0, columns * kBlock - x.size(1), 0, rows * kBlock - x.size(0)})
       .view({rows, kBlock, columns, kBlock})
       .abs()
       .amax({1, 3});
@@ -106,8 +105,8 @@ Tensor Fp8Gather::quantise(const Weight& weight, const Tensor& rows) const {
   if (x.numel() == 0) return x.to(at::kFloat8_e4m3fn);
   if (weight.amax.dim() == 0) return ops::fp8_quantize(x, options_, weight.whole.scale).values;
   const Tensor padded = from_block_begin(x, weight.first_row);
-  const Tensor scale = weight.whole.scale.narrow(0, weight.first_row / kBlock,
-                                                 blocks(padded.size(0)));
+  const Tensor scale =
+      weight.whole.scale.narrow(0, weight.first_row / kBlock, blocks(padded.size(0)));
   return ops::fp8_quantize(padded, options_, scale.contiguous())
       .values.narrow(0, padded.size(0) - x.size(0), x.size(0));
 }

@@ -42,10 +42,10 @@ class Fp8Gather {
  private:
   struct Weight {
     int64_t layer = 0;
-    at::ScalarType dtype;       ///< of the model: what rows are rounded to first
-    int64_t first_row = 0;      ///< of this rank
-    ops::Fp8Weight whole;       ///< values have no bytes while the weight is not whole
-    Tensor amax;                ///< of the whole weight, a part of amax_
+    at::ScalarType dtype;   ///< of the model: what rows are rounded to first
+    int64_t first_row = 0;  ///< of this rank
+    ops::Fp8Weight whole;   ///< values have no bytes while the weight is not whole
+    Tensor amax;            ///< of the whole weight, a part of amax_
   };
   Tensor amax_of(const Weight& weight, const Tensor& rows) const;
   Tensor quantise(const Weight& weight, const Tensor& rows) const;

@@ -102,8 +102,7 @@ TEST_CASE("a Linear in 8 bits is fp8_linear of its input, with an adapter's upda
   }
 }
 
-TEST_CASE("delayed scaling takes the first step's own scales, then those of the history",
-          "[fp8]") {
+TEST_CASE("delayed scaling takes the first step's own scales, then those of the history", "[fp8]") {
   torch::manual_seed(2);
   Layers model;
   const auto fp8 = apply_fp8(model, {.scaling = "delayed", .history = 2});

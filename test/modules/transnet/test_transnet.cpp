@@ -68,7 +68,8 @@ TEST_CASE("windows give every frame its own score, with copies at both ends", "[
     CHECK(windows.front().slice(0, 0, 26).eq(0).all().item<bool>());
     const int64_t copies = 25 + (50 - count % 50) % 50;
     CHECK(windows.back().slice(0, 100 - copies).eq(count - 1).all().item<bool>());
-    if (count > 1) CHECK(windows.back()[98 - copies].item<int64_t>() == std::max<int64_t>(count - 2, 0));
+    if (count > 1)
+      CHECK(windows.back()[98 - copies].item<int64_t>() == std::max<int64_t>(count - 2, 0));
   }
 }
 

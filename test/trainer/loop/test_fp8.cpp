@@ -70,8 +70,8 @@ TEST_CASE("a run in 8 bits goes on from a checkpoint bit by bit, scales included
     CHECK(losses_of(dir / "halves") == losses_of(dir / "through"));
     if (std::string(scaling) != "delayed") continue;
     // Without the scales the first step takes its own, which differ.
-    const auto kept = modules::load_safetensors(dir / "through/checkpoints/step-00000014" /
-                                                "fp8.safetensors");
+    const auto kept =
+        modules::load_safetensors(dir / "through/checkpoints/step-00000014" / "fp8.safetensors");
     CHECK(kept.at("amax_history").sizes() == at::IntArrayRef({6, 3, 3}));
     CHECK((kept.at("amax_history").slice(-1, 1) > 0).all().item<bool>());
     CHECK((kept.at("scale") < 1).all().item<bool>());
