@@ -6,8 +6,8 @@
 // COSMOS_TEST_DELAY=SEED: every operation between ranks is late, its results NaN until waited for.
 // COSMOS_TEST_LOSS="RANK STEP FACTOR" multiplies one rank's loss of one step (0 is the first), nan
 // included. COSMOS_TEST_PEAK=FILE: rank R leaves the most bytes of tensors that it held while it
-// built the model, in FILE + R. COSMOS_TEST_HANG="RANK STEP stop|sleep": SIGSTOP, or a sleep of a
-// minute, in that loss.
+// built the model, in FILE + R; COSMOS_TEST_PEAK_OF=run: while it built and trained it.
+// COSMOS_TEST_HANG="RANK STEP stop|sleep": SIGSTOP, or a sleep of a minute, in that loss.
 
 #include <csignal>
 #include <filesystem>
@@ -123,16 +123,20 @@ int run(int argc, char** argv) {
   const auto recipe =
       std::make_shared<FaultyRecipe>(make_recipe(config.recipe, "recipe"), env.rank);
   std::unique_ptr<Trainer> trainer;
+  RunResult result;
+  const bool of_run = std::getenv("COSMOS_TEST_PEAK_OF") != nullptr;
   const int64_t peak = peak_bytes([&] {
     trainer =
         std::make_unique<Trainer>(config, recipe,
                                   TrainerOptions{.should_stop = killer(env.rank),
                                                  .world = world,
                                                  .last_words = tools::last_words("rank_worker")});
+    if (of_run) result = trainer->run();
   });
   if (const char* file = std::getenv("COSMOS_TEST_PEAK"))
     std::ofstream(file + std::to_string(env.rank)) << peak;
-  return trainer->run().finished ? 0 : 1;
+  if (!of_run) result = trainer->run();
+  return result.finished ? 0 : 1;
 }
 
 }  // namespace

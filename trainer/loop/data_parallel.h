@@ -25,7 +25,8 @@ int64_t pipeline_chunks(const ParallelConfig& config);
 
 class DataParallel {
  public:
-  /// `world` null: one process. Throws Error when the axes do not make the number of ranks.
+  /// `world` null: one process. Throws Error when the axes do not make the number of ranks. What
+  /// one process offloads is sharded like that of several: over itself.
   DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config);
 
   int64_t rank() const { return world_ ? world_->rank() : 0; }
@@ -36,10 +37,13 @@ class DataParallel {
   int64_t data_rank() const;
   int64_t data_ranks() const;
 
-  /// Splits and shards the model, cut into stages where there is a pipeline. Returns its block
-  /// runner: `inner` itself in one process.
+  /// Whether models are sharded.
+  bool shards() const { return mesh_ != nullptr; }
+  /// Splits and shards the model, cut into stages where there is a pipeline; the shards are in
+  /// `away` where there is one. Returns its block runner: `inner` itself in one process.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
-                                              std::shared_ptr<modules::BlockRunner> inner);
+                                              std::shared_ptr<modules::BlockRunner> inner,
+                                              std::shared_ptr<AwayMemory> away);
   /// Null where every rank holds all tokens.
   const ContextPlan* context() const { return context_.get(); }
 

@@ -114,7 +114,8 @@ const Group& FullyShard::row_group(const std::string& name) const {
 }
 
 ShardBucket* FullyShard::add_bucket(const Params& params) {
-  buckets_.push_back(std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_));
+  buckets_.push_back(
+      std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_, options_.away));
   ShardBucket* bucket = buckets_.back().get();
   for (const auto& param : bucket->params()) by_name_[param.name] = &param;
   return bucket;
@@ -347,13 +348,17 @@ FullyShard::WholeShapes::~WholeShapes() {
   for (auto& [full, mine] : slices_) full.set_data(mine);
 }
 
-int64_t FullyShard::resident_bytes() const {
-  int64_t bytes = 0;
+FullyShard::Held FullyShard::held_bytes() const {
+  Held held;
+  const auto bytes = [](const Tensor& x) {
+    return x.defined() ? static_cast<int64_t>(x.nbytes()) : 0;
+  };
   for (const auto& bucket : buckets_)
-    for (const auto& param : bucket->params())
-      for (const Tensor& held : {param.shard, param.shard.grad(), param.sum})
-        if (held.defined()) bytes += static_cast<int64_t>(held.nbytes());
-  return bytes;
+    for (const auto& param : bucket->params()) {
+      (options_.away ? held.away : held.device) += bytes(param.shard) + bytes(param.shard.grad());
+      held.device += bytes(param.sum);
+    }
+  return held;
 }
 
 }  // namespace cosmos::trainer

@@ -26,10 +26,12 @@ void set_storage(const Tensor& x, std::size_t bytes) {
 }
 
 ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params,
-                         const Group& shards, const Mesh& mesh)
+                         const Group& shards, const Mesh& mesh, std::shared_ptr<AwayMemory> away)
     : shard_group_(&shards),
       replica_group_(&mesh.axis("replica")),
-      losses_(static_cast<double>(mesh.world().size() / mesh.axis("pipeline").size())) {
+      losses_(static_cast<double>(mesh.world().size() / mesh.axis("pipeline").size())),
+      away_(std::move(away)),
+      device_(params.front().second.device()) {
   torch::NoGradGuard no_grad;
   const int64_t rank = shard_group_->rank(), ranks = shard_group_->size();
   for (const auto& [name, full] : params) {
@@ -37,14 +39,13 @@ ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& para
     require(full.is_contiguous(), name, ": expected a contiguous parameter to shard");
     const bool trained = full.requires_grad();
     const auto dtype = trained ? wide_dtype(full) : full.scalar_type();
-    Tensor shard;
-    if (modules::is_hollow(full)) {
-      std::vector<int64_t> sizes = full.sizes().vec();
-      sizes[0] = shard_rows(sizes[0], rank, ranks).size();
-      shard = torch::zeros(sizes, full.options().dtype(dtype).requires_grad(false));
-    } else {
-      shard = shard_of(full.detach(), rank, ranks).to(dtype, /*non_blocking=*/false, /*copy=*/true);
-    }
+    std::vector<int64_t> sizes = full.sizes().vec();
+    sizes[0] = shard_rows(sizes[0], rank, ranks).size();
+    const Tensor shard = new_shard(sizes, dtype);
+    if (modules::is_hollow(full))
+      shard.zero_();
+    else
+      shard.copy_(shard_of(full.detach(), rank, ranks));
     const int64_t numel = ops::padded_shard_numel(full.sizes(), ranks);
     split_.push_back(numel);
     flat_ += numel;
@@ -59,13 +60,25 @@ ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& para
   }
 }
 
+Tensor ShardBucket::new_shard(at::IntArrayRef sizes, torch::Dtype dtype) const {
+  return away_ ? away_->empty(sizes, dtype)
+               : torch::empty(sizes, torch::TensorOptions(dtype).device(device_));
+}
+
 void ShardBucket::prefetch(ShardTraffic& traffic) {
   if (whole_ || gathered_.defined()) return;
   torch::NoGradGuard no_grad;
   Tensors shards;
   for (const Param& p : params_) shards.push_back(p.shard.detach());
   gathered_ = torch::empty({shard_group_->size(), flat_}, params_[0].full.options());
-  ops::all_gather_copy_in(shards, split_, shard_group_->rank(), gathered_);
+  if (device_ == shards[0].device()) {
+    ops::all_gather_copy_in(shards, split_, shard_group_->rank(), gathered_);
+  } else {  // one copy a block rather than one a parameter
+    const Tensor part = torch::empty(
+        {1, flat_}, torch::TensorOptions(params_[0].full.scalar_type()).pinned_memory(true));
+    ops::all_gather_copy_in(shards, split_, 0, part);
+    gathered_[shard_group_->rank()].copy_(part[0], /*non_blocking=*/true);
+  }
   gather_ = shard_group_->all_gather(gathered_[shard_group_->rank()], gathered_.flatten());
   traffic.gathered += static_cast<int64_t>(gathered_.nbytes());
 }
@@ -149,10 +162,12 @@ void ShardBucket::finish_reduce() {
   const bool accumulate = params_[trained_[0]].shard.grad().defined();
   for (const std::size_t i : trained_) {
     Tensor& grad = params_[i].shard.mutable_grad();
-    if (!grad.defined()) grad = torch::empty_like(params_[i].shard.detach());
+    const Tensor& shard = params_[i].shard;
+    if (!grad.defined()) grad = new_shard(shard.sizes(), shard.scalar_type());
     grads.push_back(grad);
   }
-  ops::reduce_scatter_copy_out(reduced_, trained_split_, grads, 1 / losses_, accumulate);
+  ops::reduce_scatter_copy_out(reduced_.to(grads[0].device()), trained_split_, grads, 1 / losses_,
+                               accumulate);
   reduced_.reset();
 }
 

@@ -4,12 +4,14 @@
 //
 // A module's parameter tensor always has its full shape. Its storage is filled while the block
 // computes and has no bytes otherwise; views that autograd saved in between stay valid. What
-// persists is this rank's shard: rows of dimension 0, float32 for trained parameters.
+// persists is this rank's shard: rows of dimension 0, float32 for trained parameters. Shards that
+// are away (on the host) go to the device for a gather and get their gradients back there.
 
 #include <string>
 #include <vector>
 
 #include "modules/core/tensor.h"
+#include "trainer/offload/away_memory.h"
 #include "trainer/parallel/mesh.h"
 
 namespace cosmos::trainer {
@@ -34,9 +36,10 @@ class ShardBucket {
 
   /// Takes over: copies this rank's rows and frees the parameters' storage. All of one dtype, with
   /// rows on the ranks of `shards`.
-  /// The rows of a hollow parameter are zeros, to be filled.
+  /// The rows of a hollow parameter are zeros, to be filled. Shards and their gradients are in
+  /// `away` where there is one.
   ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Group& shards,
-              const Mesh& mesh);
+              const Mesh& mesh, std::shared_ptr<AwayMemory> away);
 
   /// Begins the all-gather, unless the parameters are there or under way.
   void prefetch(ShardTraffic& traffic);
@@ -60,10 +63,13 @@ class ShardBucket {
 
  private:
   bool keeps_gradients() const;
+  Tensor new_shard(at::IntArrayRef sizes, torch::Dtype dtype) const;
 
   const Group* shard_group_;
   const Group* replica_group_;
   double losses_;  ///< every rank computes one, a pipeline's together; the objective is their mean
+  std::shared_ptr<AwayMemory> away_;
+  at::Device device_;
   std::vector<Param> params_;
   std::vector<std::size_t> trained_;  ///< positions in params_
   std::vector<int64_t> split_, trained_split_;

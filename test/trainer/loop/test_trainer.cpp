@@ -180,7 +180,7 @@ TEST_CASE("A plan counts without touching weights", "[trainer]") {
   const int64_t expected = 2 * (8 * 16 + 16 + 16 * 8 + 8);
   CHECK(plan.parameters == expected);
   CHECK(plan.trained == expected);
-  CHECK(plan.total_bytes() == expected * (2 + 6 + 8 + 4 + 4));
+  CHECK(plan.total_bytes() == expected * (2 + 4 + 8 + 4 + 4));
   CHECK(plan.flops_per_step == 12e3);
   CHECK_THAT(format_plan(plan, config), Contains("predicted peak"));
 }
