@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "modules/core/linear.h"
+#include "ops/fp8/fp8_quantize.h"
 
 namespace cosmos::modules {
 namespace {
 
-constexpr double kLargest = 448;  // of float8_e4m3fn
+constexpr double kLargest = ops::fp8_largest(at::kFloat8_e4m3fn);
 
 Json round_to(const char* strategy, bool dynamic) {
   return {{"num_bits", 8},

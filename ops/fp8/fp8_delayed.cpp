@@ -35,8 +35,8 @@ void advance(const Tensor& scale, const Tensor& amax_history, at::ScalarType gra
   require(gradient == at::kFloat8_e4m3fn || gradient == at::kFloat8_e5m2,
           "fp8_delayed_advance: gradient: expected float8_e4m3fn or float8_e5m2, got ",
           c10::toString(gradient));
-  const double gradient_max = gradient == at::kFloat8_e5m2 ? 57344 : 448;
-  const Tensor max = at::tensor({448.0, 448.0, gradient_max}, scale.options());
+  const double operand = fp8_largest(at::kFloat8_e4m3fn);
+  const Tensor max = at::tensor({operand, operand, fp8_largest(gradient)}, scale.options());
   const Tensor finite =
       at::where(at::isfinite(amax_history), amax_history, at::zeros_like(amax_history));
   const Tensor amax = finite.amax(-1);

@@ -51,6 +51,11 @@ enum class Fp8Granularity { kTensor, kRow, k1x128, k128x128 };
 /// "tensor", "row", "1x128" or "128x128". Throws Error on any other name.
 Fp8Granularity fp8_granularity(const std::string& name);
 
+/// The largest finite number of float8_e4m3fn or float8_e5m2.
+constexpr double fp8_largest(at::ScalarType dtype) {
+  return dtype == at::kFloat8_e5m2 ? 57344 : 448;
+}
+
 struct Fp8Options {
   at::ScalarType dtype = at::kFloat8_e4m3fn;  ///< or kFloat8_e5m2
   Fp8Granularity granularity = Fp8Granularity::kTensor;

@@ -82,7 +82,7 @@ Fp8Tensor fp8_quantize(const Tensor& x, const Fp8Options& options,
   Tensor m = matrix_of(x).to(at::kFloat);
   if (transposed) m = m.t();
   const auto [height, width] = block_shape(options.granularity, m);
-  const double max = options.dtype == at::kFloat8_e4m3fn ? 448 : 57344;
+  const double max = fp8_largest(options.dtype);
   const Tensor amax = block_amax(m, height, width);
   const Tensor scale = given ? given->view(amax.sizes())
                              : fp8_scale(amax, at::full({}, max, floats), options.power_of_two);

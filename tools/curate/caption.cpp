@@ -1,7 +1,6 @@
 #include "tools/curate/caption.h"
 
-#include "modules/hub/registry.h"
-#include "modules/registry.h"
+#include "tools/curate/vision_model.h"
 
 namespace cosmos::curate {
 
@@ -12,10 +11,7 @@ Caption::Caption(Store& store, std::filesystem::path output, const CaptionConfig
       output_(std::move(output)),
       config_(config),
       encoder_(trainer::ChatEncoder::load(config.model)) {
-  modules::register_builtin_models();
-  model_ = std::dynamic_pointer_cast<modules::LanguageModel>(modules::load_model(config.model));
-  require(model_ && model_->has_vision(), config.model,
-          ": expected a model with a vision tower (Qwen2.5-VL or Qwen3-VL, as Cosmos Reason)");
+  model_ = load_vision_model(config.model);
 }
 
 void Caption::run(Video& video) {

@@ -59,9 +59,9 @@ void publish(Store& store, const Config& config, const Account& account) {
     for (const Segment& clip : store.segments(source.id)) {
       Json json = clip_json(source, clip);
       if (clip.state != State::kKept)  // it may have been, before more input came
-        for (const char* file : {"videos/", "metas/", "cosmos_curate/clips/"})
-          for (const char* ending : {".mp4", ".txt"})
-            fs::remove(output / (file + clip.id + ending));
+        for (const std::string& file : {"videos/" + clip.id + ".mp4", "metas/" + clip.id + ".txt",
+                                        "cosmos_curate/clips/" + clip.id + ".mp4"})
+          fs::remove(output / file);
       const std::string caption = caption_of(store, config, clip);
       if (clip.state == State::kKept && !caption.empty()) {
         json["caption"] = caption;

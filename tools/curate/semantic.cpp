@@ -4,11 +4,10 @@
 #include <cmath>
 
 #include "modules/hub/atomic_file.h"
-#include "modules/hub/registry.h"
 #include "modules/hub/safetensors.h"
-#include "modules/registry.h"
 #include "modules/vlm/processor.h"
 #include "tools/curate/kmeans.h"
+#include "tools/curate/vision_model.h"
 
 namespace cosmos::curate {
 namespace {
@@ -34,10 +33,7 @@ std::vector<double> frame_times(const Segment& clip, const DedupConfig& config) 
 
 Embed::Embed(Store& store, const DedupConfig& config)
     : store_(store), config_(config), processor_(modules::ProcessorConfig::load(config.model)) {
-  modules::register_builtin_models();
-  model_ = std::dynamic_pointer_cast<modules::LanguageModel>(modules::load_model(config.model));
-  require(model_ && model_->has_vision(), config.model,
-          ": expected a model with a vision tower (Qwen2.5-VL or Qwen3-VL, as Cosmos Reason)");
+  model_ = load_vision_model(config.model);
 }
 
 void Embed::run(Video& video) {

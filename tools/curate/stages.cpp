@@ -78,20 +78,19 @@ void Analyse::run(Video& video) {
 }
 
 void SaveFrameScores::run(Video& video) {
-  const auto count = static_cast<int64_t>(video.frames.size());
-  if (count == 0) return;
-  TensorMap scores;
-  for (const char* name : {"dark", "change", "content", "sharpness", "shot", "motion"})
-    scores[name] = torch::full({count}, std::nan(""));
-  for (int64_t n = 0; n < count; ++n) {
-    const FrameFeatures& frame = video.frames[static_cast<std::size_t>(n)];
-    scores["dark"][n] = frame.dark;
-    scores["change"][n] = frame.change;
-    scores["content"][n] = frame.content;
-    scores["sharpness"][n] = frame.sharpness;
-    scores["shot"][n] = frame.shot;
-    if (!frame.patch_motion.empty()) scores["motion"][n] = frame.motion;
+  if (video.frames.empty()) return;
+  std::map<std::string, std::vector<float>> columns;
+  for (const FrameFeatures& frame : video.frames) {
+    columns["dark"].push_back(static_cast<float>(frame.dark));
+    columns["change"].push_back(static_cast<float>(frame.change));
+    columns["content"].push_back(static_cast<float>(frame.content));
+    columns["sharpness"].push_back(static_cast<float>(frame.sharpness));
+    columns["shot"].push_back(static_cast<float>(frame.shot));
+    columns["motion"].push_back(frame.patch_motion.empty() ? std::nanf("")
+                                                           : static_cast<float>(frame.motion));
   }
+  TensorMap scores;
+  for (const auto& [name, values] : columns) scores[name] = torch::tensor(values);
   modules::save_safetensors(folder_ / (video.sha256 + ".safetensors"), scores);
 }
 

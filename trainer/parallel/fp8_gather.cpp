@@ -92,7 +92,7 @@ int64_t Fp8Gather::begin_scales(const Tensors& rows, bool learning) {
 void Fp8Gather::end_scales() {
   const torch::NoGradGuard no_grad;
   pending_.wait();
-  const Tensor max = torch::full({}, 448.0, amax_.options());
+  const Tensor max = torch::full({}, ops::fp8_largest(options_.dtype), amax_.options());
   for (Weight& w : weights_) {
     const Tensor given = layers_->weight_scale(w.layer);
     w.whole.scale.copy_(
