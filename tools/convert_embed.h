@@ -53,8 +53,9 @@ inline std::unique_ptr<modules::PromptEncoder> load_prompt_encoder(
   namespace fs = std::filesystem;
   if (!arguments.tokenizer.empty())
     return modules::PromptEncoder::load(arguments.model, arguments.tokenizer,
-                                        arguments.compute_dtype);
-  return modules::PromptEncoder::load(fs::path(arguments.model), arguments.compute_dtype);
+                                        {.dtype = arguments.compute_dtype});
+  return modules::PromptEncoder::load(fs::path(arguments.model),
+                                      {.dtype = arguments.compute_dtype});
 }
 
 inline void embed(const EmbedArguments& arguments) {

@@ -14,6 +14,7 @@
 #include "modules/metrics/control.h"
 #include "modules/metrics/frames.h"
 #include "modules/metrics/sampson.h"
+#include "tools/eval_sets.h"
 #include "tools/program.h"
 #include "trainer/data/video_reader.h"
 
@@ -33,6 +34,15 @@ Metrics (--metrics, comma separated; a number a frame, then their mean)
   iou       of segmentation videos (one flat colour a class): mean intersection over union
   sampson   of the clip alone: pixels by which points followed from each frame to the next miss the
             epipolar geometry of one rigid scene (RANSAC, seeded); a number a pair of frames
+  lpips     distance to the reference in a network's features (--lpips-network)
+
+Of all clips together against all references, whose names and sizes may differ:
+  fid       Fréchet distance of the features of frames (--fid-network)
+  fvd       the same of windows of --fvd-frames frames (--fvd-network)
+
+Networks are TorchScript files, which are programs that run: name only what you trust. NVIDIA hands
+out inception-2015-12-05.pt (FID), i3d_torchscript.pt (FVD) and vgg16.pt (LPIPS). They get values from
+0 to 255, and return_features, return_lpips, rescale and resize where they know these.
 
 --clip and --reference are files, or folders whose files have the same names. Clips of another
 length or size than their reference are refused.
@@ -47,6 +57,16 @@ struct Arguments {
   std::vector<std::string> metrics;
   uint64_t seed = 0;
   std::optional<int64_t> reference_start;
+  std::map<std::string, std::string> networks;  ///< of fid, fvd, lpips
+  int64_t fvd_frames = 16;
+
+  bool wants(const std::string& metric) const {
+    return std::find(metrics.begin(), metrics.end(), metric) != metrics.end();
+  }
+  bool wants_pairs() const {
+    return std::any_of(metrics.begin(), metrics.end(),
+                       [](const auto& metric) { return metric != "fid" && metric != "fvd"; });
+  }
 };
 
 constexpr int64_t kFramesAtOnce = 16;
@@ -123,7 +143,7 @@ void add_means(Json& scores) {
 }
 
 Json score_pairs(const Frames& clip, const Frames& reference, const std::string& where,
-                 const std::vector<std::string>& metrics) {
+                 const std::vector<std::string>& metrics, FeatureNetwork* lpips) {
   const auto &a = clip.size(), &b = reference.size();
   require(clip.frames() == reference.frames() && a.height == b.height && a.width == b.width, where,
           ": ", clip.frames(), " frames of ", a.height, " x ", a.width, ", its reference has ",
@@ -137,6 +157,9 @@ Json score_pairs(const Frames& clip, const Frames& reference, const std::string&
       const auto found = paired_metrics().find(metric);
       if (found != paired_metrics().end()) add_values(scores, metric, found->second(x, y));
     }
+    if (lpips)
+      add_values(scores, "lpips",
+                 (lpips->lpips_features(x * 255) - lpips->lpips_features(y * 255)).square().sum(1));
   }
   return scores;
 }
@@ -156,27 +179,28 @@ Json score_sampson(const Frames& clip, uint64_t seed) {
   return scores;
 }
 
-Json score(const fs::path& clip, const fs::path& reference, const Arguments& arguments) {
+Json score(const fs::path& clip, const fs::path& reference, const Arguments& arguments,
+           FeatureNetwork* lpips) {
   const Frames frames(clip);
   Json scores = Json::object();
   if (!reference.empty()) {
     Frames other(reference);
     if (arguments.reference_start) other.cut_like(frames, *arguments.reference_start);
-    scores = score_pairs(frames, other, clip.string(), arguments.metrics);
+    scores = score_pairs(frames, other, clip.string(), arguments.metrics, lpips);
   }
-  if (std::find(arguments.metrics.begin(), arguments.metrics.end(), "sampson") !=
-      arguments.metrics.end())
-    scores.update(score_sampson(frames, arguments.seed));
+  if (arguments.wants("sampson")) scores.update(score_sampson(frames, arguments.seed));
   add_means(scores);
   return scores;
 }
 
+using Pairs = std::map<std::string, std::pair<fs::path, fs::path>>;
+
 /// The clips to judge, by name, each with its reference or "".
-std::map<std::string, std::pair<fs::path, fs::path>> pairs_of(const Arguments& arguments) {
+Pairs pairs_of(const Arguments& arguments) {
   std::error_code error;
   if (!fs::is_directory(arguments.clip, error))
     return {{fs::path(arguments.clip).filename().string(), {arguments.clip, arguments.reference}}};
-  std::map<std::string, std::pair<fs::path, fs::path>> pairs;
+  Pairs pairs;
   for (const auto& entry : fs::directory_iterator(arguments.clip)) {
     if (!entry.is_regular_file(error)) continue;
     const fs::path name = entry.path().filename();
@@ -203,6 +227,11 @@ cxxopts::Options make_options() {
       "compare with the reference's frames from this one on, scaled to the clip's size",
       cxxopts::value<int64_t>(), "N");
   add("metrics", "see below", cxxopts::value<std::vector<std::string>>(), "LIST");
+  add("fid-network", "TorchScript file of pictures' features", text(""), "FILE");
+  add("fvd-network", "TorchScript file of clips' features", text(""), "FILE");
+  add("lpips-network", "TorchScript file of LPIPS features", text(""), "FILE");
+  add("fvd-frames", "frames of a window of fvd", cxxopts::value<int64_t>()->default_value("16"),
+      "N");
   add("seed", "of RANSAC", cxxopts::value<uint64_t>()->default_value("0"), "N");
   add("output", "JSON file with every frame's numbers", text(""), "FILE");
   add("h,help", "this text");
@@ -221,10 +250,20 @@ Arguments parse(const cxxopts::ParseResult& parsed) {
   require(parsed.unmatched().empty(), "unexpected argument ",
           parsed.unmatched().empty() ? "" : parsed.unmatched()[0]);
   require(!arguments.clip.empty(), "--clip is missing");
+  arguments.fvd_frames = parsed["fvd-frames"].as<int64_t>();
+  require(arguments.fvd_frames > 1, "--fvd-frames: expected 2 or more, got ", arguments.fvd_frames);
   for (const auto& metric : arguments.metrics) {
+    const std::string option = metric + "-network";
+    if (metric == "fid" || metric == "fvd" || metric == "lpips") {
+      arguments.networks[metric] = parsed[option].as<std::string>();
+      require(!arguments.networks[metric].empty(), "--", option, " is missing: ", metric,
+              " judges by the features of a network");
+      require(!arguments.reference.empty(), "--reference is missing: ", metric, " judges by one");
+      continue;
+    }
     const bool paired = paired_metrics().count(metric) > 0;
     require(paired || metric == "sampson", "--metrics: ", metric,
-            " is not known (psnr, ssim, canny, blur, depth, iou, sampson)");
+            " is not known (psnr, ssim, canny, blur, depth, iou, sampson, lpips, fid, fvd)");
     require(!paired || !arguments.reference.empty(), "--reference is missing: ", metric,
             " judges by one");
   }
@@ -238,8 +277,19 @@ int run(int argc, char** argv) {
   const Arguments arguments = tools::parse_usage([&] { return parse(parsed); });
   const torch::NoGradGuard no_grad;
   Json result = {{"seed", arguments.seed}, {"clips", Json::object()}};
-  for (const auto& [name, pair] : pairs_of(arguments)) {
-    const Json scores = score(pair.first, pair.second, arguments);
+  for (const auto& [metric, network] : arguments.networks) {
+    if (metric == "lpips") continue;
+    const Json distance = tools::set_distance(network, arguments.clip, arguments.reference,
+                                              metric == "fvd" ? arguments.fvd_frames : 1);
+    std::cout << metric << "  " << std::setprecision(6) << distance["value"].get<double>() << "  ("
+              << distance["clip_samples"] << " against " << distance["reference_samples"] << ")\n";
+    result["sets"][metric] = distance;
+  }
+  std::unique_ptr<FeatureNetwork> lpips;
+  if (arguments.wants("lpips"))
+    lpips = std::make_unique<FeatureNetwork>(arguments.networks.at("lpips"));
+  for (const auto& [name, pair] : arguments.wants_pairs() ? pairs_of(arguments) : Pairs()) {
+    const Json scores = score(pair.first, pair.second, arguments, lpips.get());
     for (const auto& [metric, entry] : scores.items())
       std::cout << name << "  " << metric << "  " << std::setprecision(6)
                 << (entry["mean"].is_number() ? entry["mean"].get<double>() : std::nan("")) << "  ("

@@ -9,14 +9,11 @@
 #include <iostream>
 #include <unistd.h>
 
-#include "modules/hub/model_weights.h"
-#include "modules/lora/files.h"
-#include "modules/pipeline/memory.h"
 #include "modules/pipeline/world.h"
 #include "modules/registry.h"
-#include "tools/byte_size.h"
 #include "tools/device_option.h"
 #include "tools/generate_jobs.h"
+#include "tools/generate_load.h"
 #include "tools/generate_output.h"
 #include "tools/generate_request.h"
 #include "tools/guardrail.h"
@@ -80,6 +77,9 @@ cxxopts::Options make_options() {
     ("condition-frames", "given latent frames (default: 1 for --image, 2 for --video)", integer())
     ("condition-time", "network time of given frames; -1 = that of the clip", number())
     ("augment-sigma", "Predict1: noise level at which given frames are shown", number()->default_value("0.001"))
+    ("actions", "robots: annotation file (.json) with states, or actions, of every frame (trainer/data/robot_actions.h)", text())
+    ("action-scale", "factor on the six numbers of a pose", number()->default_value("20"))
+    ("gripper-scale", "factor on the gripper's number", number()->default_value("1"))
     ("control", "NAME[=FILE][:WEIGHT][@MASK], MASK a file or the weights of frames (1,0); edge and blur may be made from --control-from; repeatable", cxxopts::value<std::vector<std::string>>())
     ("control-from", "RGB clip that edge and blur without FILE are made from", text())
     ("control-start", "first frame that is read of the control videos", integer()->default_value("0"))
@@ -92,7 +92,9 @@ cxxopts::Options make_options() {
     ("output-tensors", "safetensors to write: latents, frames", text())
     ("prompt", "text; needs the pipeline's text_encoder/ and tokenizer/", text())
     ("negative-prompt", "text that guidance leads away from (default: no text)", text())
-    ("max-memory", "8GiB: refuse before the start what is predicted to take more", text())
+    ("max-memory", "8GiB: take VAE tiling, then block offload where tensors are predicted to take more; refuse what still does", text())
+    ("offload", "blocks: weights stay in their files, and each block's come in when it runs; none; auto: where --max-memory needs it", text()->default_value("auto"))
+    ("vae-tiling", "encode and decode large frames in tiles of 256 pixels with blended seams")
     ("guardrail", "program that is asked about prompts and clips: JSON lines in and out (tools/guardrail.h)", text())
     ("dtype", "float32 or bfloat16", text()->default_value("float32"))
     ("h,help", "this text");
@@ -101,44 +103,53 @@ cxxopts::Options make_options() {
   return options;
 }
 
-WorldPipeline load(const cxxopts::ParseResult& args) {
-  const torch::Dtype dtype = parse_dtype(args["dtype"].as<std::string>());
-  const bool whole = args.count("pipeline") > 0;
-  require(whole || (args.count("transformer") && args.count("vae")),
-          "expected --pipeline DIR, or --transformer DIR with --vae DIR");
-  WorldPipeline pipeline =
-      whole ? load_world_pipeline(text_of(args, "pipeline"), dtype)
-            : load_world_components(text_of(args, "transformer"), text_of(args, "vae"),
-                                    text_of(args, "scheduler"), dtype);
-  for (const std::string& item : list_of(args, "controlnet")) {
-    const auto equal = item.find('=');
-    require(equal != std::string::npos && equal > 0, "--controlnet ", item, ": expected NAME=DIR");
-    add_control_net(pipeline, item.substr(0, equal), item.substr(equal + 1), dtype);
-  }
-  if (args.count("adapter")) {
-    load_adapter(*pipeline.transformer, text_of(args, "adapter"));
-    pipeline.transformer->eval();
-  }
-  place(pipeline, device_of(args));
-  return pipeline;
-}
-// Throws Error where the models cannot serve the job; nothing of it is kept.
-void check(const Job& job, WorldPipeline& pipeline, const PromptEmbeds& embeds, Console& console) {
+// The job's request as the models would get it; nothing of it is kept.
+WorldRequest checked_request(const Job& job, const WorldPipeline& pipeline,
+                             const PromptEmbeds& embeds) {
   WorldRequest request = make_request(job.args);
   take_prompts(job, embeds, request);
   take_files(job.args, pipeline, request);
-  request = with_defaults(pipeline, request);
-  if (!job.args.count("max-memory")) return;
-  const std::string cap = text_of(job.args, "max-memory");
-  const PeakMemory peak = predict_peak(pipeline, request);
+  return with_defaults(pipeline, request);
+}
+
+std::string predicted(const PeakMemory& peak, const MemoryPlan& plan) {
   const auto text = [](int64_t bytes) { return trainer::format_bytes(static_cast<double>(bytes)); };
-  const std::string predicted = "tensors are predicted to take " + text(peak.total()) +
-                                " (weights " + text(peak.weights) + ", a chunk of " +
-                                std::to_string(*request.chunk_frames) + " frames " +
-                                text(peak.activations) + ")";
-  require(peak.total() <= parse_bytes(cap, "--max-memory"), "--max-memory ", cap, ": ", predicted,
-          "; lower --chunk-frames, --height or --width, or take --dtype bfloat16");
-  console.line("note: " + predicted);
+  return "tensors are predicted to take " + text(peak.total()) + plan.text() + " (weights " +
+         text(peak.weights) + ", a chunk " + text(peak.activations) + ")";
+}
+
+// The pipeline under the first plan by which every job keeps to --max-memory. Under the last those
+// that do not are refused, like the jobs that the models cannot serve.
+WorldPipeline load(const cxxopts::ParseResult& args, JobList& jobs, const PromptEmbeds& embeds,
+                   Console& console) {
+  const auto cap = max_memory(args);
+  const std::vector<MemoryPlan> plans = memory_plans(args);
+  WorldPipeline pipeline;
+  for (std::size_t i = 0;; ++i) {
+    const MemoryPlan& plan = plans[i];
+    const bool last = i + 1 == plans.size();
+    if (i == 0 || plan.offload != plans[i - 1].offload) {
+      pipeline = {};
+      pipeline = load_pipeline(args, plan.offload);
+    }
+    if (plan.tiling) pipeline.vae->set_tiling(Tiling{});
+    PeakMemory most;
+    bool fits = true;
+    const auto check = [&](const Job& job) {
+      const WorldRequest request = checked_request(job, pipeline, embeds);
+      if (!cap || !fits) return;
+      const PeakMemory peak = predict_peak(pipeline, request);
+      if (peak.total() > *cap && !last) fits = false;
+      require(peak.total() <= *cap || !last, "--max-memory ", text_of(args, "max-memory"), ": ",
+              predicted(peak, plan),
+              "; lower --chunk-frames, --height or --width, or take --dtype ", "bfloat16");
+      if (peak.total() > most.total()) most = peak;
+    };
+    if (jobs.size() > 1 || cap) jobs.each(check);
+    if (!fits) continue;
+    if (cap && jobs.any_left()) console.line("note: " + predicted(most, plan));
+    return pipeline;
+  }
 }
 
 std::function<void(int64_t, int64_t)> progress_on(Console& console) {
@@ -203,10 +214,8 @@ int run(int argc, char** argv) {
   if (const std::string note = encode_prompts(args, jobs, embeds); !note.empty())
     console.line(note);
   if (!jobs.any_left()) jobs.finish();
-  WorldPipeline pipeline = load(args);
+  WorldPipeline pipeline = load(args, jobs, embeds, console);
   const Json sums = checksums(args);
-  if (jobs.size() > 1 || args.count("max-memory"))
-    jobs.each([&](const Job& job) { check(job, pipeline, embeds, console); });
   jobs.each([&](const Job& job) { generate(job, pipeline, embeds, sums, guardrail, console); });
   if (args.count("save-pipeline")) save_world_pipeline(text_of(args, "save-pipeline"), pipeline);
   jobs.finish();

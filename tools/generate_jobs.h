@@ -63,19 +63,35 @@ class JobList {
 
 /// What a line may set; the rest is the same for all of them.
 inline const std::vector<std::string>& line_options() {
-  static const std::vector<std::string> kNames = {"prompt",         "negative-prompt",
-                                                  "inputs",         "image",
-                                                  "video",          "start",
-                                                  "height",         "width",
-                                                  "num-frames",     "chunk-frames",
-                                                  "overlap",        "fps",
-                                                  "steps",          "guidance",
-                                                  "seed",           "condition-frames",
-                                                  "condition-time", "augment-sigma",
-                                                  "control",        "control-from",
-                                                  "control-start",  "control-strength",
-                                                  "control-weight", "posterior",
-                                                  "output",         "output-tensors"};
+  static const std::vector<std::string> kNames = {"prompt",
+                                                  "negative-prompt",
+                                                  "inputs",
+                                                  "image",
+                                                  "video",
+                                                  "start",
+                                                  "height",
+                                                  "width",
+                                                  "num-frames",
+                                                  "chunk-frames",
+                                                  "overlap",
+                                                  "fps",
+                                                  "steps",
+                                                  "guidance",
+                                                  "seed",
+                                                  "condition-frames",
+                                                  "condition-time",
+                                                  "augment-sigma",
+                                                  "actions",
+                                                  "action-scale",
+                                                  "gripper-scale",
+                                                  "control",
+                                                  "control-from",
+                                                  "control-start",
+                                                  "control-strength",
+                                                  "control-weight",
+                                                  "posterior",
+                                                  "output",
+                                                  "output-tensors"};
   return kNames;
 }
 
@@ -105,7 +121,8 @@ inline std::string option_text(const Json& value, const std::string& where) {
 inline std::vector<std::string> line_arguments(const Prompt& line,
                                                const std::filesystem::path& list,
                                                const std::filesystem::path& folder) {
-  static const std::set<std::string> kFiles = {"inputs", "image", "video", "control-from"};
+  static const std::set<std::string> kFiles = {"inputs", "image", "video", "control-from",
+                                               "actions"};
   std::vector<std::string> arguments = {"--output=" + (folder / (line.name + ".mp4")).string()};
   for (const auto& [key, value] : line.line.items()) {
     if (key == "name") continue;

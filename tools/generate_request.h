@@ -13,6 +13,7 @@
 #include "modules/pipeline/world.h"
 #include "tools/controls.h"
 #include "trainer/data/media_writer.h"
+#include "trainer/data/robot_actions.h"
 #include "trainer/data/video_reader.h"
 
 namespace cosmos::tools {
@@ -154,6 +155,11 @@ inline WorldRequest make_request(const cxxopts::ParseResult& args) {
   request.control_scale = parse_weights(args["control-weight"].as<std::string>());
   request.seed = args["seed"].as<uint64_t>();
   request.compat = compat == "nvidia" ? Compat::kNvidia : Compat::kDiffusers;
+  if (args.count("actions"))
+    request.actions = trainer::RobotActions::read(text_of(args, "actions"),
+                                                  {.pose = args["action-scale"].as<double>(),
+                                                   .gripper = args["gripper-scale"].as<double>()})
+                          .all();
   if (args.count("inputs")) take_inputs(text_of(args, "inputs"), request);
   return request;
 }

@@ -9,12 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "modules/hub/model_weights.h"
 #include "modules/hub/safetensors.h"
 #include "modules/pipeline/prompt_encoder.h"
 #include "modules/pipeline/world.h"
-#include "tools/device_option.h"
 #include "tools/generate_jobs.h"
+#include "tools/generate_load.h"
 
 namespace cosmos::tools {
 
@@ -59,6 +58,15 @@ class PromptEmbeds {
   std::size_t held_bytes_ = 0;
 };
 
+/// With --offload blocks, or where it would take more than --max-memory whole, block by block.
+inline std::unique_ptr<modules::PromptEncoder> load_encoder(const cxxopts::ParseResult& args) {
+  const std::filesystem::path pipeline = args["pipeline"].as<std::string>();
+  modules::LoadOptions options = load_options(args);
+  if (const auto cap = max_memory(args); cap && modules::PromptEncoder::is_in(pipeline))
+    options.offload |= modules::weights_in(pipeline / "text_encoder", options.dtype) > *cap;
+  return modules::PromptEncoder::load(pipeline, options);
+}
+
 /// Encodes the texts of all jobs into `embeds`. Returns a note for the user, "" when there is
 /// nothing to say.
 inline std::string encode_prompts(const cxxopts::ParseResult& args, JobList& jobs,
@@ -73,10 +81,7 @@ inline std::string encode_prompts(const cxxopts::ParseResult& args, JobList& job
       require(args.count("pipeline") > 0,
               "--prompt: needs --pipeline DIR with text_encoder/ and tokenizer/ (or hand "
               "embeddings over with --inputs)");
-      if (!encoder)
-        encoder = modules::PromptEncoder::load(
-            args["pipeline"].as<std::string>(),
-            modules::parse_dtype(args["dtype"].as<std::string>()), device_of(args));
+      if (!encoder) encoder = load_encoder(args);
       int64_t here = 0;
       embeds.add(text, encoder->encode({text}, modules::kPromptTokens, &here).cpu());
       cut += here;

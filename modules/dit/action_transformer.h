@@ -36,6 +36,7 @@ struct ActionConfig {
 class CosmosActionTransformer3DModel : public CosmosTransformer3DModel {
  public:
   explicit CosmosActionTransformer3DModel(const ActionConfig& config);
+  const ActionConfig& action_config() const { return action_config_; }
 
   std::string class_name() const override { return "CosmosActionTransformer3DModel"; }
   Json config_json() const override { return action_config_.to_json(); }

@@ -110,6 +110,9 @@ NameMap dit_native_names(DitGeneration generation) {
   names.add("final_layer.linear.weight", "proj_out.weight");
   names.add_layer("crossattn_proj.0", "crossattn_proj.0");
   names.add_layer("img_context_proj.0", "img_context_proj.0");
+  for (const std::string embedder : {"action_embedder_B_D.", "action_embedder_B_3D."})
+    for (const std::string layer : {"fc1", "fc2"})
+      names.add_layer(embedder + layer, embedder + layer);
   return names;
 }
 

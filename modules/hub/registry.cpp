@@ -7,6 +7,7 @@
 #include "modules/core/fields.h"
 #include "modules/core/init.h"
 #include "modules/hub/atomic_file.h"
+#include "modules/hub/block_offload.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/model_weights.h"
 #include "modules/hub/weight_folder.h"
@@ -109,6 +110,12 @@ std::shared_ptr<Model> load_model(const std::filesystem::path& dir, const LoadOp
     model = make_model(read_json(config), config.string());
   }
   const WeightFolder weights(dir);
+  if (options.offload) {
+    model->set_block_runner(std::make_shared<BlockOffload>(
+        *model, model->from_file(weights.tensors()), dir.string(), options));
+    model->eval();
+    return model;
+  }
   prepare_storage(*model, options);
   load_weights(*model, model->from_file(weights.tensors()), dir.string());
   cast_model(*model, options.dtype, options.device);

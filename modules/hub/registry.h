@@ -33,6 +33,8 @@ struct LoadOptions {
   torch::Dtype dtype =
       torch::kFloat32;  ///< of floating weights, except where the class keeps float32
   torch::Device device = torch::kCPU;
+  /// Weights stay in the folder's files, and each block's come in when it runs (block_offload.h).
+  bool offload = false;
 };
 
 /// config.json + weights of a component folder, strictly (see load_weights), in eval mode. The

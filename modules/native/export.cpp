@@ -86,7 +86,7 @@ void export_component(NativeExport& result, const fs::path& dir) {
     require(config.contains(key) && config[key].is_array(), where, ": ", key, " is missing");
     return static_cast<int64_t>(config[key].size());
   };
-  if (name == "CosmosTransformer3DModel") {
+  if (name == "CosmosTransformer3DModel" || name == "CosmosActionTransformer3DModel") {
     export_dit(result, config, tensors, where);
   } else if (name == "AutoencoderKLWan") {
     rename_all(result, tensors,

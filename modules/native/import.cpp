@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "modules/core/init.h"
+#include "modules/dit/action_transformer.h"
 #include "modules/dit/native_names.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/model_weights.h"
@@ -134,6 +135,24 @@ void import_control(Work& work, DitConfig& base, const LazyTensors& base_tensors
   add_component(work, "controlnet", std::move(config), std::move(control));
 }
 
+// What an embedder reads, from its width: 84 numbers are Bridge's 12 actions of 7 a clip, others
+// four actions a latent frame.
+Json action_config_of(Work& work, const DitConfig& dit, const LazyTensor& fc1) {
+  require(fc1.shape.size() == 2 && fc1.shape[1] % 4 == 0, work.where,
+          ": action_embedder_B_D.fc1.weight: expected [width, a multiple of 4], got ",
+          c10::IntArrayRef(fc1.shape));
+  const bool clip = fc1.shape[1] == 84;
+  const ActionConfig config{.dit = dit,
+                            .action_dim = clip ? 7 : fc1.shape[1] / 4,
+                            .num_actions = clip ? 12 : 4,
+                            .per_latent_frame = !clip};
+  work.result.notes.push_back("an embedding reads " + std::to_string(config.num_actions) +
+                              " actions of " + std::to_string(config.action_dim) +
+                              (clip ? ", one a clip" : ", one a latent frame") +
+                              "; weights tell their product only");
+  return config.to_json();
+}
+
 void import_dit(Work& work, DitGeneration generation) {
   const bool transfer = work.keys.tensors.count("control_embedder.proj.1.weight") > 0;
   work.result.family = generation == DitGeneration::kPredict1 ? "Predict1 transformer"
@@ -144,7 +163,10 @@ void import_dit(Work& work, DitGeneration generation) {
   note_rope(work, config);
   const LazyTensors base = tensors;
   if (transfer) import_control(work, config, base);
-  add_component(work, "transformer", config.to_json(), std::move(tensors));
+  const auto action = tensors.find("action_embedder_B_D.fc1.weight");
+  Json json =
+      action == tensors.end() ? config.to_json() : action_config_of(work, config, action->second);
+  add_component(work, "transformer", std::move(json), std::move(tensors));
   drop_rest(work, dit_superfluous);
 }
 

@@ -7,7 +7,7 @@
 namespace cosmos::modules {
 
 struct PeakMemory {
-  int64_t weights = 0;      ///< bytes of all models of the pipeline
+  int64_t weights = 0;      ///< bytes of all models of the pipeline; not of offloaded blocks
   int64_t activations = 0;  ///< the most bytes that a chunk takes beyond them
   int64_t total() const { return weights + activations; }
 };
@@ -17,7 +17,12 @@ struct PeakMemory {
 /// Nothing is assumed of the models: a chunk of the request's length, with its controls and its
 /// text, is generated in two steps at two small picture sizes, and what that takes is carried on to
 /// the request's size. A generation's memory is a constant and a part that grows with the area:
-/// attention holds no scores. Throws Error as generate_world does.
+/// attention holds no scores. Encoding, steps and decoding are carried on each for itself, with the
+/// tokenizer's tiling and frames at once as they will be. Offloaded blocks count as they come and
+/// go. Throws Error as generate_world does.
 PeakMemory predict_peak(WorldPipeline& pipeline, const WorldRequest& request);
+
+/// Bytes that the weights of a component's folder take in this dtype.
+int64_t weights_in(const std::filesystem::path& component, torch::Dtype dtype);
 
 }  // namespace cosmos::modules

@@ -1,7 +1,6 @@
 #include "modules/pipeline/prompt_encoder.h"
 
 #include "modules/hub/atomic_file.h"
-#include "modules/hub/registry.h"
 #include "modules/vlm/chat_template.h"
 #include "modules/vlm/reason_embeddings.h"
 
@@ -28,19 +27,18 @@ bool PromptEncoder::is_in(const fs::path& pipeline) {
   return is_file(pipeline / "text_encoder" / "config.json");
 }
 
-std::unique_ptr<PromptEncoder> PromptEncoder::load(const fs::path& pipeline, torch::Dtype dtype,
-                                                   torch::Device device) {
+std::unique_ptr<PromptEncoder> PromptEncoder::load(const fs::path& pipeline,
+                                                   const LoadOptions& options) {
   require(is_in(pipeline), pipeline.string(),
           ": has no text_encoder/ (copy it from the release, or hand over prompt_embeds)");
-  return load(pipeline / "text_encoder", pipeline / "tokenizer", dtype, device);
+  return load(pipeline / "text_encoder", pipeline / "tokenizer", options);
 }
 
 std::unique_ptr<PromptEncoder> PromptEncoder::load(const fs::path& text_encoder,
-                                                   const fs::path& tokenizer, torch::Dtype dtype,
-                                                   torch::Device device) {
+                                                   const fs::path& tokenizer,
+                                                   const LoadOptions& options) {
   auto words = TextTokenizer::load(tokenizer);
-  auto model = load_model(text_encoder, {.dtype = dtype});
-  model->to(device);
+  auto model = load_model(text_encoder, options);
   if (auto t5 = std::dynamic_pointer_cast<T5EncoderModel>(model))
     return std::make_unique<T5PromptEncoder>(std::move(t5), std::move(words));
   auto reason = std::dynamic_pointer_cast<LanguageModel>(model);

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "modules/hub/registry.h"
 #include "modules/text/t5/encoder.h"
 #include "modules/text/tokenizer.h"
 #include "modules/vlm/language_model.h"
@@ -30,12 +31,10 @@ class PromptEncoder {
   /// Of a pipeline folder: text_encoder/ and tokenizer/. Throws Error when either is missing or the
   /// encoder is of a class that no Cosmos pipeline has.
   static std::unique_ptr<PromptEncoder> load(const std::filesystem::path& pipeline,
-                                             torch::Dtype dtype = torch::kFloat32,
-                                             torch::Device device = torch::kCPU);
+                                             const LoadOptions& options = {});
   static std::unique_ptr<PromptEncoder> load(const std::filesystem::path& text_encoder,
                                              const std::filesystem::path& tokenizer,
-                                             torch::Dtype dtype,
-                                             torch::Device device = torch::kCPU);
+                                             const LoadOptions& options);
   /// Whether `pipeline` has a text encoder to load.
   static bool is_in(const std::filesystem::path& pipeline);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "modules/dit/action_transformer.h"
 #include "modules/pipeline/world.h"
 
 namespace cosmos::modules {
@@ -33,6 +34,26 @@ int64_t shortest_control(const WorldRequest& request) {
   return frames;
 }
 
+// Chunk of the released robot/action-cond weights.
+constexpr int64_t kReleasedRobotFrames = 13;
+
+void choose_robot_frames(const ActionConfig& config, int64_t whole, WorldRequest& request) {
+  require(request.actions.defined(),
+          "actions: the transformer is told a robot's actions, and none ", "are given");
+  const bool fits = request.actions.dim() == 2 && request.actions.size(0) > 0 &&
+                    request.actions.size(1) == config.action_dim;
+  require(fits, "actions: expected [actions, ", config.action_dim, "], got ",
+          request.actions.sizes());
+  const int64_t most = request.actions.size(0) + 1;
+  if (!request.num_frames) request.num_frames = most;
+  require(*request.num_frames >= 1 && *request.num_frames <= most, "num-frames: expected 1 to ",
+          most, " (one more than there are actions), got ", *request.num_frames);
+  if (!request.chunk_frames) request.chunk_frames = whole;
+  require(config.per_latent_frame || *request.chunk_frames == whole,
+          "chunk-frames: the model reads ", config.num_actions, " actions at once: expected ",
+          whole, ", got ", *request.chunk_frames);
+}
+
 void choose_frames(const WorldPipeline& pipeline, const WorldFamily& family,
                    WorldRequest& request) {
   const VideoTokenizer& vae = *pipeline.vae;
@@ -40,7 +61,12 @@ void choose_frames(const WorldPipeline& pipeline, const WorldFamily& family,
   if (request.latents.defined() && request.latents.dim() == 5)
     whole = vae.video_frames(request.latents.size(2));
   whole = std::min(whole, vae.video_frames(longest(pipeline.transformer->config())));
-  if (request.controls.empty()) {
+  const auto* robot = dynamic_cast<const CosmosActionTransformer3DModel*>(&*pipeline.transformer);
+  if (robot) {
+    whole = robot->action_config().per_latent_frame ? std::min(whole, kReleasedRobotFrames)
+                                                    : robot->action_config().num_actions + 1;
+    choose_robot_frames(robot->action_config(), whole, request);
+  } else if (request.controls.empty()) {
     if (!request.num_frames) request.num_frames = whole;
     if (!request.chunk_frames) request.chunk_frames = std::min(*request.num_frames, whole);
     if (*request.num_frames <= *request.chunk_frames) {
@@ -125,6 +151,9 @@ WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request) 
   require(vae.latent_channels() == config.out_channels, "pipeline: the tokenizer makes ",
           vae.latent_channels(), " channels, the transformer reads ", config.out_channels);
   check_controls(pipeline, family, request);
+  const bool robot = pipeline.transformer->class_name() == "CosmosActionTransformer3DModel";
+  require(robot || !request.actions.defined(), "actions: ", pipeline.transformer->class_name(),
+          " takes none");
   if (family.picture) {
     require(request.num_frames.value_or(1) == 1, "num-frames: ", family.class_name,
             " makes one picture, got ", *request.num_frames);

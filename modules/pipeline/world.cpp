@@ -155,11 +155,20 @@ class Generation {
                            .control_scale = request_.control_scale,
                            .texts = texts_};
     if (family_.passes_fps) options.fps = request_.fps;
+    if (request_.actions.defined()) options.action = actions(chunk);
     for (const auto& [name, control] : request_.controls)
       if (control.weight != 0 || control.mask)
         options.branches.push_back(branch(name, control, chunk));
     normalize_weights(options.branches, family_.normalizes_weights);
     return dit_network(*pipeline_.transformer, std::move(options));
+  }
+
+  // Those of the chunk's frames, [1, chunk_frames - 1, action_dim].
+  Tensor actions(const Chunk& chunk) const {
+    const int64_t count = *request_.chunk_frames - 1, all = request_.actions.size(0);
+    const Tensor own =
+        request_.actions.slice(0, std::min(chunk.first, all), std::min(chunk.first + count, all));
+    return torch::constant_pad_nd(own, {0, 0, 0, count - own.size(0)}).unsqueeze(0);
   }
 
   ControlBranch branch(const std::string& name, const ControlSignal& control,

@@ -32,7 +32,8 @@ struct WorldRequest {
   std::optional<int64_t> condition_frames{};
   bool sample_posterior = false;  ///< draw given and control latents from the tokenizer's posterior
   std::optional<int64_t> height{}, width{};
-  /// Transfer: those of the shortest control, which is also the most.
+  /// Transfer: those of the shortest control, which is also the most; a robot: one more than its
+  /// actions.
   std::optional<int64_t> num_frames{};
   std::optional<int64_t> steps{};
   std::optional<double> fps{};
@@ -48,10 +49,13 @@ struct WorldRequest {
   Tensor img_context{};             ///< Transfer2.5's image features, [1, I, D']; undefined: zeros
   /// Initial noise [1, C, T, h, w] of every chunk; undefined: from the seed, another one a chunk.
   Tensor latents{};
+  /// What the robot does from each frame of the clip to the next, [actions, action_dim]; a robot's
+  /// model needs it, no other takes it. A chunk that goes on beyond them sees zeros (NVIDIA).
+  Tensor actions{};
   std::map<std::string, ControlSignal> controls{};  ///< by the name of their control net
   std::vector<double> control_scale{1.0};           ///< of all of them: one, or one a control block
   /// Frames generated at once; left out: those of `latents`, else the class's (93 or 121), where a
-  /// clip without control may be shorter.
+  /// clip without control may be shorter. A robot's model: 13, as released, or what it reads.
   std::optional<int64_t> chunk_frames{};
   int64_t overlap_frames = 1;  ///< of a chunk that are given from the one before
   std::function<void(int64_t done, int64_t steps)> progress{};

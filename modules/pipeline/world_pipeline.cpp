@@ -3,7 +3,6 @@
 #include "modules/diffusion/scheduler_config.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/model_weights.h"
-#include "modules/hub/registry.h"
 #include "modules/pipeline/family.h"
 
 namespace cosmos::modules {
@@ -18,9 +17,10 @@ std::string with_control(const std::string& class_name) {
 }
 
 template <typename T>
-std::shared_ptr<T> load_component(const fs::path& dir, torch::Dtype dtype, const char* expected) {
+std::shared_ptr<T> load_component(const fs::path& dir, const LoadOptions& options,
+                                  const char* expected) {
   require(fs::is_directory(dir), dir.string(), ": no such folder; a pipeline folder needs it");
-  auto model = load_model(dir, {.dtype = dtype});
+  auto model = load_model(dir, options);
   auto component = std::dynamic_pointer_cast<T>(model);
   require(component != nullptr, dir.string(), ": expected ", expected, ", got ",
           model->class_name());
@@ -55,57 +55,60 @@ void fit_interval(CosmosTransformer3DModel& base, const ControlModel& net) {
 
 namespace {
 
-void load_control_nets(WorldPipeline& pipeline, const fs::path& dir, torch::Dtype dtype) {
-  if (fs::exists(dir / "config.json")) return add_control_net(pipeline, "", dir, dtype);
+void load_control_nets(WorldPipeline& pipeline, const fs::path& dir, const LoadOptions& options) {
+  if (fs::exists(dir / "config.json")) return add_control_net(pipeline, "", dir, options);
   require(fs::is_directory(dir), dir.string(), ": no such folder; a Transfer pipeline needs it");
   for (const auto& entry : fs::directory_iterator(dir))
     if (fs::exists(entry.path() / "config.json"))
-      add_control_net(pipeline, entry.path().filename().string(), entry.path(), dtype);
+      add_control_net(pipeline, entry.path().filename().string(), entry.path(), options);
   require(!pipeline.control_nets.empty(), dir.string(),
           ": expected config.json of a control net, or a folder with one for each control");
 }
 
 }  // namespace
 
-WorldPipeline load_world_pipeline(const fs::path& dir, torch::Dtype dtype) {
+WorldPipeline load_world_pipeline(const fs::path& dir, const LoadOptions& options) {
   const PipelineIndex index = read_pipeline_index(dir);
   const WorldFamily family = world_family(index.class_name, (dir / "model_index.json").string());
   WorldPipeline pipeline = load_world_components(
-      dir / "transformer", dir / "vae", dir / "scheduler" / "scheduler_config.json", dtype);
+      dir / "transformer", dir / "vae", dir / "scheduler" / "scheduler_config.json", options);
   pipeline.index = index;
   const auto listed = index.components.find("controlnet");
   if (family.takes_control && listed != index.components.end() &&
       !listed->second.class_name.empty())
-    load_control_nets(pipeline, dir / "controlnet", dtype);
+    load_control_nets(pipeline, dir / "controlnet", options);
   return pipeline;
 }
 
 WorldPipeline load_world_components(const fs::path& transformer, const fs::path& vae,
-                                    const fs::path& scheduler, torch::Dtype dtype) {
+                                    const fs::path& scheduler, const LoadOptions& options) {
   WorldPipeline pipeline;
   pipeline.scheduler =
       scheduler.empty() ? scheduler_json(predict25_scheduler(false)) : read_json(scheduler);
   pipeline.transformer =
-      load_component<CosmosTransformer3DModel>(transformer, dtype, "CosmosTransformer3DModel");
+      load_component<CosmosTransformer3DModel>(transformer, options, "CosmosTransformer3DModel");
   pipeline.vae =
-      load_component<VideoTokenizer>(vae, dtype, "AutoencoderKLWan or AutoencoderKLCosmos");
+      load_component<VideoTokenizer>(vae, {.dtype = options.dtype, .device = options.device},
+                                     "AutoencoderKLWan or AutoencoderKLCosmos");
   pipeline.index.class_name = "Cosmos2_5_PredictBasePipeline";
   const auto scheduler_class = pipeline.scheduler.find("_class_name");
   require(scheduler_class != pipeline.scheduler.end() && scheduler_class->is_string(),
           scheduler.string(), ": _class_name is missing");
-  pipeline.index.components = {{"transformer", {"diffusers", pipeline.transformer->class_name()}},
-                               {"vae", {"diffusers", pipeline.vae->class_name()}},
-                               {"scheduler", {"diffusers", scheduler_class->get<std::string>()}},
-                               {"text_encoder", {}},
-                               {"tokenizer", {}},
-                               {"safety_checker", {}}};
+  const bool public_class = pipeline.transformer->class_name() == "CosmosTransformer3DModel";
+  pipeline.index.components = {
+      {"transformer", {public_class ? "diffusers" : "cosmos", pipeline.transformer->class_name()}},
+      {"vae", {"diffusers", pipeline.vae->class_name()}},
+      {"scheduler", {"diffusers", scheduler_class->get<std::string>()}},
+      {"text_encoder", {}},
+      {"tokenizer", {}},
+      {"safety_checker", {}}};
   return pipeline;
 }
 
 void add_control_net(WorldPipeline& pipeline, const std::string& name, const fs::path& dir,
-                     torch::Dtype dtype) {
+                     const LoadOptions& options) {
   auto net = load_component<ControlModel>(
-      dir, dtype, "CosmosControlNetModel or CosmosTransfer1ControlNetModel");
+      dir, options, "CosmosControlNetModel or CosmosTransfer1ControlNetModel");
   fit_interval(*pipeline.transformer, *net);
   check_fits(*net, pipeline.transformer->config(), dir.string());
   std::string& class_name = pipeline.index.class_name;
@@ -115,12 +118,6 @@ void add_control_net(WorldPipeline& pipeline, const std::string& name, const fs:
   pipeline.index.components["controlnet"] = {net->first_blocks_only() ? "cosmos" : "diffusers",
                                              net->class_name()};
   pipeline.control_nets[name] = std::move(net);
-}
-
-void place(WorldPipeline& pipeline, torch::Device device) {
-  pipeline.transformer->to(device);
-  pipeline.vae->to(device);
-  for (const auto& [name, net] : pipeline.control_nets) net->to(device);
 }
 
 void save_world_pipeline(const fs::path& dir, const WorldPipeline& pipeline) {

@@ -10,6 +10,7 @@
 
 #include "modules/dit/transformer.h"
 #include "modules/hub/pipeline_folder.h"
+#include "modules/hub/registry.h"
 #include "modules/tokenizer/video_tokenizer.h"
 #include "modules/transfer/control_net.h"
 
@@ -26,23 +27,21 @@ struct WorldPipeline {
 };
 
 /// controlnet/ holds a control net, or a folder for each control (controlnet/edge/, ...). Throws
-/// Error when a component is missing or of another class.
+/// Error when a component is missing or of another class. `offload` is for transformer and control
+/// nets; the tokenizer is small.
 WorldPipeline load_world_pipeline(const std::filesystem::path& dir,
-                                  torch::Dtype dtype = torch::kFloat32);
+                                  const LoadOptions& options = {});
 
 /// The same from component folders; `scheduler` empty: Predict2.5's flow levels with shift 5.
 WorldPipeline load_world_components(const std::filesystem::path& transformer,
                                     const std::filesystem::path& vae,
                                     const std::filesystem::path& scheduler,
-                                    torch::Dtype dtype = torch::kFloat32);
+                                    const LoadOptions& options = {});
 
 /// Adds the control net of folder `dir` under `name`, and makes a Predict2.5 pipeline one of
 /// Transfer2.5, a Predict1 one of Transfer1. Throws Error when it does not fit the transformer.
 void add_control_net(WorldPipeline& pipeline, const std::string& name,
-                     const std::filesystem::path& dir, torch::Dtype dtype);
-
-/// Moves the models to the device.
-void place(WorldPipeline& pipeline, torch::Device device);
+                     const std::filesystem::path& dir, const LoadOptions& options);
 
 /// Spreads the net's residuals over the blocks of a base whose config does not say where they go
 /// (one trained without control); others keep their interval.

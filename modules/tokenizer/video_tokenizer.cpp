@@ -82,6 +82,7 @@ void VideoTokenizer::check_latents(const Tensor& latents) const {
 }
 
 int64_t VideoTokenizer::latent_frames_per_step(int64_t height, int64_t width) const {
+  if (frames_per_step_) return *frames_per_step_;
   if (tiling_) {
     height = std::min(height, tiling_->tile_height);
     width = std::min(width, tiling_->tile_width);

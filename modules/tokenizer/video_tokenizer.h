@@ -91,6 +91,10 @@ class VideoTokenizer : public Model {
   /// Off by default. Throws Error when tile or stride is not a multiple of spatial_compression.
   void set_tiling(std::optional<Tiling> tiling);
   const std::optional<Tiling>& tiling() const { return tiling_; }
+  /// Latent frames of a long clip of this size (pixels) that one step works on.
+  int64_t latent_frames_per_step(int64_t height, int64_t width) const;
+  /// Takes the place of that choice, whatever the size; none: gives it back.
+  void set_latent_frames_per_step(std::optional<int64_t> frames) { frames_per_step_ = frames; }
 
   /// "encode": sample -> latent (the mode), and `indices` of a discrete tokenizer. "decode":
   /// latent (or sample, or z, or indices) -> sample.
@@ -119,9 +123,9 @@ class VideoTokenizer : public Model {
   TensorMap run_video(const std::string& method, const TensorMap& inputs);
   void check_video(const Tensor& video) const;
   void check_latents(const Tensor& latents) const;
-  int64_t latent_frames_per_step(int64_t height, int64_t width) const;
 
   std::optional<Tiling> tiling_;
+  std::optional<int64_t> frames_per_step_;
 };
 
 /// Encodes a clip of any length piece by piece:

@@ -8,6 +8,7 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 namespace cosmos {
 
@@ -21,6 +22,11 @@ class MemoryMeter : public c10::MemoryReportingInfoBase {
   }
   bool memoryProfilingEnabled() const override { return true; }
   int64_t peak() const { return peak_; }
+  /// The peak since the last lap.
+  int64_t lap() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return std::exchange(peak_, now_);
+  }
 
  private:
   std::mutex mutex_;
@@ -50,5 +56,36 @@ int64_t peak_bytes(c10::Device device, Fn fn) {
   fn();
   return taken().peak - before;
 }
+
+/// The same part by part: how much was allocated at once since the last lap, beyond what was there
+/// when this began.
+class PeakLaps {
+ public:
+  explicit PeakLaps(c10::Device device)
+      : device_(device), guard_(c10::DebugInfoKind::PROFILER_STATE, meter_) {
+    if (device_.is_cpu()) return;
+    allocator_ = c10::getDeviceAllocator(device_.type());
+    before_ = bytes().current;
+    allocator_->resetPeakStats(device_.index());
+  }
+  int64_t lap() {
+    if (device_.is_cpu()) return meter_->lap();
+    const int64_t peak = bytes().peak - before_;
+    allocator_->resetPeakStats(device_.index());
+    return peak;
+  }
+
+ private:
+  c10::CachingAllocator::Stat bytes() const {
+    constexpr auto kAll = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    return allocator_->getDeviceStats(device_.index()).allocated_bytes[kAll];
+  }
+
+  c10::Device device_;
+  std::shared_ptr<MemoryMeter> meter_ = std::make_shared<MemoryMeter>();
+  c10::DebugInfoGuard guard_;
+  c10::DeviceAllocator* allocator_ = nullptr;
+  int64_t before_ = 0;
+};
 
 }  // namespace cosmos

@@ -1,6 +1,7 @@
 // cosmos-eval from outside: numbers of clips whose differences are known, and what it refuses.
 
 #include <catch2/catch.hpp>
+#include <torch/script.h>
 
 #include "modules/hub/json_file.h"
 #include "test/support/program.h"
@@ -76,6 +77,52 @@ TEST_CASE("cosmos-eval compares with a part of a longer and larger clip", "[eval
   CHECK(score("6").text.find("frames 6 to 9 are compared, it has 9") != std::string::npos);
 }
 
+TEST_CASE("cosmos-eval judges sets of clips by a network that is named", "[eval][fid]") {
+  TempFolder folder;
+  std::filesystem::create_directories(folder / "ours");
+  std::filesystem::create_directories(folder / "theirs");
+  const Tensor clip = noise_clip(9);
+  write(folder / "ours/a.mkv", clip);
+  write(folder / "ours/b.mkv", clip.flip(2));
+  write(folder / "theirs/other.mkv", clip + 20);  // neither names nor numbers agree
+  torch::jit::Module pictures("Pictures"), clips("Clips"), lpips("Lpips");
+  pictures.define("def forward(self, x):\n  return x.mean([2, 3])\n");
+  clips.define("def forward(self, x):\n  return x.mean([3, 4])[:, :, 0]\n");
+  lpips.define("def forward(self, x, return_lpips: bool):\n  return x.mean([2, 3]) / 255\n");
+  pictures.save((folder / "pictures.pt").string());
+  clips.save((folder / "clips.pt").string());
+  lpips.save((folder / "lpips.pt").string());
+  const std::string theirs = " --reference " + (folder / "theirs").string();
+  const std::string networks = " --fid-network " + (folder / "pictures.pt").string() +
+                               " --fvd-network " + (folder / "clips.pt").string() +
+                               " --fvd-frames 4 --output " + (folder / "scores.json").string();
+  const Answer done = run_program("cosmos-eval", "--clip " + (folder / "ours").string() + theirs +
+                                                     " --metrics fid,fvd" + networks);
+  INFO(done.text);
+  REQUIRE(done.code == 0);
+  const Json sets = modules::read_json(folder / "scores.json")["sets"];
+  CHECK(sets["fid"]["clip_samples"] == 18);
+  CHECK(sets["fid"]["reference_samples"] == 9);
+  CHECK(sets["fvd"]["clip_samples"] == 4);
+  // Three channels, each 20 brighter; spreads are alike.
+  CHECK(sets["fid"]["value"].get<double>() == Approx(1200).epsilon(0.02));
+  CHECK(sets["fvd"]["value"].get<double>() == Approx(1200).epsilon(0.02));
+  const Answer paired = run_program(
+      "cosmos-eval", "--clip " + (folder / "ours/a.mkv").string() + " --reference " +
+                         (folder / "theirs/other.mkv").string() +
+                         " --metrics lpips --lpips-network " + (folder / "lpips.pt").string() +
+                         " --output " + (folder / "scores.json").string());
+  INFO(paired.text);
+  REQUIRE(paired.code == 0);
+  CHECK(
+      modules::read_json(folder / "scores.json")["clips"]["a.mkv"]["lpips"]["mean"].get<double>() ==
+      Approx(3 * 400 / (255.0 * 255.0)).epsilon(0.02));
+  const Answer missing = run_program(
+      "cosmos-eval", "--clip " + (folder / "ours").string() + theirs + " --metrics fid");
+  CHECK(missing.code == 2);
+  CHECK_THAT(missing.text, Catch::Matchers::Contains("--fid-network is missing"));
+}
+
 TEST_CASE("cosmos-eval refuses what cannot be compared in one line", "[eval]") {
   TempFolder folder;
   write(folder / "a.mkv", noise_clip(4));
@@ -90,6 +137,6 @@ TEST_CASE("cosmos-eval refuses what cannot be compared in one line", "[eval]") {
   const std::string a = "--clip " + (folder / "a.mkv").string();
   refused(a + " --reference " + (folder / "b.mkv").string(), 1, "its reference has 5");
   refused(a, 2, "--reference is missing");
-  refused(a + " --metrics fvd", 2, "fvd is not known");
+  refused(a + " --metrics vmaf", 2, "vmaf is not known");
   refused("", 2, "--clip is missing");
 }

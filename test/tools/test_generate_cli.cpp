@@ -5,8 +5,10 @@
 #include <fstream>
 #include <iostream>
 
+#include "modules/dit/action_transformer.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/safetensors.h"
+#include "modules/pipeline/memory.h"
 #include "test/support/program.h"
 #include "test/support/temp_folder.h"
 #include "test/support/tiny_transfer.h"
@@ -243,6 +245,60 @@ TEST_CASE("a list goes on without the clips that cannot be made", "[generate]") 
   }
 }
 
+TEST_CASE("a robot's clip follows its actions, chunk by chunk", "[generate][action]") {
+  if (no_media()) return;
+  const Bench bench;
+  modules::WorldPipeline pipeline = test::tiny_transfer_pipeline();
+  modules::ActionConfig config{.dit = test::tiny_base_config(), .action_dim = 7};
+  pipeline.transformer = std::make_shared<modules::CosmosActionTransformer3DModel>(config);
+  test::fill(*pipeline.transformer);
+  pipeline.control_nets.clear();
+  pipeline.index.class_name = "Cosmos2_5_PredictBasePipeline";
+  pipeline.index.components = {{"transformer", {"cosmos", "CosmosActionTransformer3DModel"}},
+                               {"vae", {"diffusers", "AutoencoderKLCosmos"}},
+                               {"scheduler", {"diffusers", "UniPCMultistepScheduler"}}};
+  save_world_pipeline(bench.dir / "robot", pipeline);
+  const auto generate = [&](const std::string& more) {
+    return test::run_program("cosmos-generate",
+                             "--pipeline " + bench.path("robot") + " --image " +
+                                 bench.path("half.png") + " --output " + bench.path("out.mp4") +
+                                 " --output-tensors " + bench.path("out.safetensors") +
+                                 " --height 16 --width 32 --steps 2 --chunk-frames 5 " + more);
+  };
+  // Ten states: two chunks of four actions and one of one, which zeros fill up.
+  const auto write = [&](const std::string& name, int changed) {
+    Json json;
+    for (int t = 0; t < 10; ++t) {
+      json["state"].push_back({0.1 * t, 0, 0, 0.2 * t, 0, 0});
+      json["continuous_gripper_state"].push_back(t >= changed ? 5.0 : 0.0);
+    }
+    modules::write_json(bench.dir / name, json);
+    return " --actions " + bench.path(name);
+  };
+  const Answer answer = generate(write("a.json", 10));
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  CHECK(trainer::probe_video(bench.dir / "out.mp4").frames() == 10);
+  const Tensor calm = bench.latents();
+  REQUIRE(generate(write("b.json", 6)).code == 0);  // from the second chunk on
+  const Tensor gripping = bench.latents();
+  CHECK(gripping.narrow(2, 0, 2).equal(calm.narrow(2, 0, 2)));
+  CHECK_FALSE(gripping.narrow(2, 2, 1).allclose(calm.narrow(2, 2, 1)));
+
+  const auto refused = [&](const std::string& options, const std::string& part) {
+    const Answer bad = generate(options);
+    INFO(bad.text);
+    CHECK(bad.code == 1);
+    CHECK_THAT(bad.text, Contains(part));
+  };
+  refused("", "is told a robot's actions, and none are given");
+  refused(write("a.json", 10) + " --num-frames 14", "expected 1 to 10");
+  modules::write_json(bench.dir / "c.json", {{"actions", {{1, 2}, {3, 4}}}});
+  refused(" --actions " + bench.path("c.json"), "expected [actions, 7], got [2, 2]");
+  CHECK_THAT(bench.generate("--control edge=" + bench.path("rgb.mp4") + write("a.json", 10)).text,
+             Contains("takes none"));
+}
+
 TEST_CASE("wrong usage is one line", "[generate]") {
   for (const char* options : {"--pipeline x", "--pipeline x --output a.mp4 more"}) {
     const Answer answer = test::run_program("cosmos-generate", options);
@@ -310,4 +366,36 @@ TEST_CASE("a generation that would take more than --max-memory is refused", "[ge
   CHECK(roomy.code == 0);
   CHECK_THAT(roomy.text, Contains("note: tensors are predicted to take"));
   CHECK_THAT(bench.generate(edge + " --max-memory much").text, Contains("expected a size"));
+}
+
+TEST_CASE("--max-memory takes block offload before it refuses", "[generate][offload]") {
+  if (no_media()) return;
+  const Bench bench;
+  const std::string edge = "--num-frames 5 --control edge=" + bench.path("rgb.mp4");
+  REQUIRE(bench.generate(edge).code == 0);
+  const Tensor plain = bench.latents();
+  REQUIRE(bench.generate(edge + " --offload blocks").code == 0);
+  CHECK(bench.latents().equal(plain));
+
+  modules::WorldPipeline pipeline = modules::load_world_pipeline(bench.dir / "pipeline");
+  modules::WorldRequest request{.height = 16, .width = 32, .num_frames = 5, .steps = 2};
+  request.chunk_frames = 9;
+  request.controls["edge"] = {.frames = modules::frames_of(torch::zeros({1, 3, 22, 16, 32})),
+                              .length = 22};
+  const int64_t needed = predict_peak(pipeline, request).total();
+  const std::string tight = edge + " --max-memory " + std::to_string(needed - 1);
+  const Answer answer = bench.generate(tight);
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  CHECK_THAT(answer.text, Contains("note: tensors are predicted to take") &&
+                              Contains(" with block offload (weights"));
+  CHECK(bench.latents().equal(plain));
+  const Answer refused = bench.generate(tight + " --offload none");
+  CHECK(refused.code == 1);
+  CHECK_THAT(refused.text, Contains(" with VAE tiling (weights"));
+  CHECK_THAT(bench.generate(edge + " --offload some").text, Contains("auto, none or blocks"));
+  // Small frames are no larger than a tile.
+  REQUIRE(bench.generate(edge + " --vae-tiling").code == 0);
+  CHECK(bench.latents().equal(plain));
+  CHECK(modules::read_json(bench.dir / "out.json")["vae_tiling"] == true);
 }

@@ -135,6 +135,26 @@ std::vector<Clip> clips_of_list(const fs::path& path) {
   return clips;
 }
 
+// {"videos": [{"video_path": "..."} or "...", ...]}, or the video of the same name.
+fs::path annotated_video(const Json& json, const fs::path& root, const fs::path& file,
+                         int64_t camera) {
+  require(json.is_object(), file.string(), ": expected an object with `state`");
+  const auto videos = json.find("videos");
+  if (videos == json.end()) {
+    for (const fs::path& video : files_of(root / "videos", is_video))
+      if (video.stem() == file.stem()) return video;
+    fail(file.string(), ": names no `videos`, and videos/ has no ", file.stem().string());
+  }
+  require(videos->is_array() && camera < static_cast<int64_t>(videos->size()), file.string(),
+          ": videos: there is no camera ", camera);
+  const Json& video = (*videos)[static_cast<std::size_t>(camera)];
+  const Json& path =
+      video.is_object() && video.contains("video_path") ? video["video_path"] : video;
+  require(path.is_string(), file.string(), ": videos[", camera,
+          "]: expected {\"video_path\": TEXT}");
+  return root / path.get<std::string>();
+}
+
 }  // namespace
 
 std::vector<Clip> list_clips(const fs::path& path, const fs::path& captions,
@@ -168,6 +188,34 @@ std::vector<Clip> list_clips(const fs::path& path, const fs::path& captions,
   }
   for (Clip& clip : clips)
     if (clip.caption.empty()) clip.caption = default_caption;
+  return clips;
+}
+
+std::vector<Clip> list_annotated_clips(const fs::path& root, const std::string& folder,
+                                       int64_t camera, const std::string& default_caption,
+                                       const std::string& where) {
+  require(fs::is_directory(root / folder), where, ".actions: ", (root / folder).string(),
+          " is not a folder (of annotation files)");
+  const auto files =
+      files_of(root / folder, [](const fs::path& path) { return path.extension() == ".json"; });
+  require(!files.empty(), where, ".actions: ", (root / folder).string(), " holds no .json files");
+  std::vector<Clip> clips;
+  for (const fs::path& file : files) {
+    const Json json = modules::read_json(file);
+    Clip clip{.name = fs::relative(file, root).string(), .actions = file};
+    clip.video = annotated_video(json, root, file, camera);
+    const auto texts = json.find("texts");
+    const fs::path meta = root / "metas" / (file.stem().string() + ".txt");
+    if (texts != json.end() && texts->is_array() && !texts->empty() && (*texts)[0].is_string()) {
+      clip.caption = (*texts)[0];
+    } else if (fs::exists(meta)) {
+      clip.caption = read_text(meta);
+    }
+    if (clip.caption.empty()) clip.caption = default_caption;
+    if (fs::is_directory(root / "text_embeds"))
+      clip.text_embeds = root / "text_embeds" / (file.stem().string() + ".safetensors");
+    clips.push_back(std::move(clip));
+  }
   return clips;
 }
 

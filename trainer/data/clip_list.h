@@ -17,6 +17,7 @@ struct Clip {
   std::string caption;
   std::filesystem::path text_embeds;  ///< safetensors file; empty without
   std::filesystem::path latents;      ///< safetensors file; empty without
+  std::filesystem::path actions{};    ///< a robot's annotation file; empty without
 };
 
 /// Whether the file's ending is that of a video (.mp4, .mov, .mkv, ...).
@@ -36,6 +37,13 @@ bool is_video(const std::filesystem::path& path);
 std::vector<Clip> list_clips(const std::filesystem::path& path,
                              const std::filesystem::path& captions,
                              const std::string& default_caption, const std::string& where);
+
+/// Clips of a robot's annotation files (trainer/data/robot_actions.h), `folder`/*.json below
+/// `root`. The video is the file's `videos`[camera] below `root`, or videos/<name>.*, the caption
+/// its first of `texts` or metas/<name>.txt. Throws Error naming a file that leads to no video.
+std::vector<Clip> list_annotated_clips(const std::filesystem::path& root, const std::string& folder,
+                                       int64_t camera, const std::string& default_caption,
+                                       const std::string& where);
 
 /// The tensor `name` of a safetensors file, or its only one.
 Tensor load_clip_tensor(const std::filesystem::path& path, const std::string& name);

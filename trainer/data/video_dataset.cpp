@@ -68,6 +68,10 @@ void validate(const VideoDatasetConfig& c, const std::string& where) {
           c.max_failed_fraction);
   require(c.cache_mb >= 0, join_path(where, "cache_mb"), ": expected 0 or more, got ", c.cache_mb);
   validate_control(c.control, c.control_strength, where);
+  require(c.camera >= 0, join_path(where, "camera"), ": expected 0 or more, got ", c.camera);
+  require(c.actions.empty() || (!c.horizontal_flip && c.num_frames > 1),
+          join_path(where, "actions"), ": go with windows of two frames or more, not mirrored ",
+          "(horizontal_flip): the robot would move the other way");
   const auto side = [](int64_t x) { return x >= 1 && x <= 16384; };
   if (c.buckets.empty()) {
     require(side(c.height) && side(c.width), join_path(where, "height"),
@@ -85,7 +89,11 @@ void validate(const VideoDatasetConfig& c, const std::string& where) {
 VideoDataset::VideoDataset(const VideoDatasetConfig& config, const std::string& where)
     : config_(config) {
   validate(config_, where);
-  open_all(list_clips(config_.path, config_.captions, config_.caption, where), where);
+  open_all(config_.actions.empty()
+               ? list_clips(config_.path, config_.captions, config_.caption, where)
+               : list_annotated_clips(config_.path, config_.actions, config_.camera,
+                                      config_.caption, where),
+           where);
   bucket_latents();
   int64_t bytes = 0;
   for (std::size_t s = 0; s < sources_.size(); ++s) {
@@ -144,7 +152,13 @@ VideoDataset::Source VideoDataset::open(const Clip& clip) const {
   }
   require(!clip.video.empty(), clip.name, ": has latents only, and use_latents is off");
   source.info = probe_video(clip.video);
-  const int64_t frames = static_cast<int64_t>(timeline(source.info, config_.fps).size());
+  if (!clip.actions.empty()) open_actions(source);
+  const std::vector<double> times = timeline(source.info, config_.fps);
+  // A time beyond the last state would show a frame that no action leads to.
+  const auto end =
+      source.robot ? std::upper_bound(times.begin(), times.end(), source.info.times.back() + 1e-9)
+                   : times.end();
+  const int64_t frames = end - times.begin();
   source.begin = std::llround(config_.from * static_cast<double>(frames));
   source.end = std::llround(config_.to * static_cast<double>(frames));
   const int64_t usable = source.end - source.begin;
@@ -159,6 +173,28 @@ VideoDataset::Source VideoDataset::open(const Clip& clip) const {
   for (const std::string& control : control_names(config_.control))
     if (!is_computed_control(control)) open_control(source, control, source.end);
   return source;
+}
+
+// Frames without a state count as not there.
+void VideoDataset::open_actions(Source& source) const {
+  source.robot = RobotActions::read(
+      source.clip.actions, {.pose = config_.action_scale, .gripper = config_.gripper_scale});
+  auto& times = source.info.times;
+  times.resize(std::min(times.size(), static_cast<std::size_t>(source.robot->frames())));
+}
+
+Tensor VideoDataset::actions(const Source& source, int64_t first) const {
+  const std::vector<double>& all = source.info.times;
+  const std::vector<double> times = timeline(source.info, config_.fps);
+  std::vector<int64_t> frames;
+  for (int64_t i = first; i < first + config_.num_frames; ++i) {
+    // The frame nearest in time, the earlier of two: as the reader takes them.
+    const double time = times.at(static_cast<std::size_t>(i));
+    auto next = std::lower_bound(all.begin(), all.end(), time);
+    if (next == all.end() || (next != all.begin() && time - next[-1] <= *next - time)) --next;
+    frames.push_back(config_.fps > 0 ? next - all.begin() : i);
+  }
+  return source.robot->between(frames);
 }
 
 void VideoDataset::open_control(Source& source, const std::string& control, int64_t frames) const {
@@ -274,6 +310,7 @@ Sample VideoDataset::get(int64_t item, uint64_t seed, int64_t sample_index) {
   for (const std::string& control : control_names(config_.control))
     controls.push_back(oriented(control_window(source, control, first, frames, random)));
   if (!controls.empty()) sample.tensors["control"] = torch::cat(controls);
+  if (source.robot) sample.tensors["action"] = actions(source, first);
   const double rate = config_.fps > 0 ? config_.fps : source.info.fps;
   sample.tensors["fps"] = torch::tensor(static_cast<float>(rate));
   return sample;

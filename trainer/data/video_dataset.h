@@ -8,6 +8,7 @@
 //             control      uint8 [3 k, T, H, W], the k control videos of the same frames, with
 //             `control` fps          float32 [], frames a second of the window (absent with
 //             latents)
+//             action       float32 [T - 1, A], what a robot does between the window's frames
 //   text      caption, path
 //
 // All clips are probed when the dataset opens (on several threads, without decoding); corrupt and
@@ -19,12 +20,14 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "modules/core/random.h"
 #include "trainer/core/dataset.h"
 #include "trainer/data/clip_list.h"
+#include "trainer/data/robot_actions.h"
 #include "trainer/data/video_reader.h"
 
 namespace cosmos::trainer {
@@ -49,6 +52,10 @@ struct VideoDatasetConfig {
   bool use_latents = true;
   std::string control;
   std::string control_strength = "random";
+  std::string actions;
+  int64_t camera = 0;
+  double action_scale = 20;
+  double gripper_scale = 1;
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -80,6 +87,12 @@ struct VideoDatasetConfig {
       "seg, ...) with files of the same names; several with commas between; empty = none");
     v("control_strength", control_strength,
       "of edge and blur: very_low, low, medium, high, very_high, or random: drawn per sample");
+    v("actions", actions,
+      "robots: folder below path with an annotation file (.json) for each clip, which names the "
+      "clip's video and holds its states; only frames that have a state are used; empty = none");
+    v("camera", camera, "which of an annotation file's `videos`");
+    v("action_scale", action_scale, "factor on the six numbers of a pose");
+    v("gripper_scale", gripper_scale, "factor on the gripper's number");
   }
 };
 
@@ -110,6 +123,7 @@ class VideoDataset : public Dataset {
     VideoInfo info{};
     FrameSize size{};
     std::map<std::string, ControlFile> controls{};  ///< those that are not made from the clip
+    std::optional<RobotActions> robot{};
     std::vector<int64_t> latents_shape{};
     int64_t bucket = 0;
     int64_t begin = 0, end = 0;  ///< usable frames at the wanted rate
@@ -133,6 +147,9 @@ class VideoDataset : public Dataset {
   /// A control video of the window `frames`, [T, H, W, 3].
   Tensor control_window(const Source& source, const std::string& control, int64_t first,
                         const Tensor& frames, modules::Philox& random) const;
+  /// Actions of the window from frame `first` on.
+  Tensor actions(const Source& source, int64_t first) const;
+  void open_actions(Source& source) const;
   void open_control(Source& source, const std::string& control, int64_t frames) const;
 
   VideoDatasetConfig config_;

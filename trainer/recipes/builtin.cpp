@@ -1,6 +1,7 @@
 #include "trainer/recipes/builtin.h"
 
 #include "trainer/core/recipe.h"
+#include "trainer/recipes/action.h"
 #include "trainer/recipes/diffusion.h"
 #include "trainer/recipes/dpo.h"
 #include "trainer/recipes/grpo.h"
@@ -12,6 +13,7 @@ namespace cosmos::trainer {
 
 // One line a recipe.
 void register_builtin_recipes() {
+  register_recipe("action", make_action_recipe);
   register_recipe("dpo", make_dpo_recipe);
   register_recipe("grpo", make_grpo_recipe);
   register_recipe("predict", make_diffusion_recipe);

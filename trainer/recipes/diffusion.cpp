@@ -102,15 +102,20 @@ DitConfig DiffusionRecipe::dit_config() const {
   return config;
 }
 
+std::shared_ptr<CosmosTransformer3DModel> DiffusionRecipe::fresh_transformer() const {
+  return std::make_shared<CosmosTransformer3DModel>(dit_config());
+}
+
+std::shared_ptr<CosmosTransformer3DModel> DiffusionRecipe::read_transformer() const {
+  dit_config();  // what the config says of the folder is true
+  return load_as<CosmosTransformer3DModel>(config_.model["path"], where_ + ".model.path",
+                                           "a CosmosTransformer3DModel folder");
+}
+
 std::shared_ptr<CosmosTransformer3DModel> DiffusionRecipe::transformer() {
   if (!transformer_) {
-    const DitConfig config = dit_config();
     const uint64_t adapter_seed = next_seed();
-    transformer_ =
-        config_.model.contains("path")
-            ? load_as<CosmosTransformer3DModel>(config_.model["path"], where_ + ".model.path",
-                                                "a CosmosTransformer3DModel folder")
-            : std::make_shared<CosmosTransformer3DModel>(config);
+    transformer_ = config_.model.contains("path") ? read_transformer() : fresh_transformer();
     if (config_.lora) apply_lora(*transformer_, *config_.lora, adapter_seed);
     transformer_->train();
   }
@@ -148,7 +153,7 @@ void DiffusionRecipe::read_weights(const TakeWeight& take) {
 std::shared_ptr<modules::Model> DiffusionRecipe::model_for_plan() {
   if (transformer_) return transformer_;
   const modules::SkipInit skip;
-  auto model = std::make_shared<CosmosTransformer3DModel>(dit_config());
+  auto model = fresh_transformer();
   if (config_.lora) apply_lora(*model, *config_.lora);
   return model;
 }
@@ -239,6 +244,8 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
         draws.indicator, modules::to_device(torch::stack(shown_noise), device()), draws.noise);
   }
   draws.levels = modules::frame_levels(draws.indicator, shown, draws.sigma);
+  if (const auto action = batch.tensors.find("action"); action != batch.tensors.end())
+    draws.action = modules::to_device(action->second, device());
   if (const auto fps = batch.tensors.find("fps"); config_.pass_fps && fps != batch.tensors.end())
     draws.fps = fps->second.flatten()[0].item<double>();
   return draws;
@@ -256,8 +263,9 @@ Tensor DiffusionRecipe::sample_losses(CosmosTransformer3DModel& model, const Dra
       draws.indicator, network_time(diffusion_, draws.sigma).to(torch::kFloat32),
       config_.condition_time);
   const Tensor mask = modules::condition_mask(draws.indicator, input.size(3), input.size(4));
-  const Tensor output = modules::dit_network(model, network_options(draws.control, draws.fps))(
-      input, time, mask, draws.text);
+  auto options = network_options(draws.control, draws.fps);
+  options.action = draws.action;
+  const Tensor output = modules::dit_network(model, options)(input, time, mask, draws.text);
   return clip_losses(diffusion_, output, draws.x0, draws.noise, draws.sigma,
                      modules::frame_weights(draws.indicator, loss_frames_));
 }
@@ -350,11 +358,11 @@ std::map<std::string, double> DiffusionRecipe::start_metrics(const Batch& first,
   // Not where no process may hold a whole model.
   if (!config_.model.contains("path") || hollow_) return {};
   const torch::NoGradGuard no_grad;
-  CosmosTransformer3DModel fresh(dit_config());
-  fresh.to(device());
+  const auto fresh = fresh_transformer();
+  fresh->to(device());
   return {
       {"random_init_loss",
-       sample_losses(fresh, draw(first, context.seed, context.training)).mean().item<double>()}};
+       sample_losses(*fresh, draw(first, context.seed, context.training)).mean().item<double>()}};
 }
 
 std::shared_ptr<Recipe> make_diffusion_recipe(const Json& config, const std::string& where) {

@@ -69,6 +69,7 @@ class DiffusionRecipe : public Recipe {
     Tensor text;              ///< [B, S, D]
     std::optional<double> fps;
     std::vector<int64_t> given;
+    Tensor action;  ///< [B, T' - 1, A] of a robot; undefined: none
     ControlDraw control;
   };
   virtual Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat = 0);
@@ -78,6 +79,10 @@ class DiffusionRecipe : public Recipe {
   Tensor sample_losses(modules::CosmosTransformer3DModel& model, const Draws& draws) const;
   /// The base as its folder or the config spells it.
   modules::DitConfig dit_config() const;
+  /// A model with fresh weights, inside SkipInit with none.
+  virtual std::shared_ptr<modules::CosmosTransformer3DModel> fresh_transformer() const;
+  /// The model of `model.path`.
+  virtual std::shared_ptr<modules::CosmosTransformer3DModel> read_transformer() const;
   const std::string& where() const { return where_; }
   const DiffusionConfig& config() const { return config_; }
 

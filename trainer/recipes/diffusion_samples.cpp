@@ -59,7 +59,9 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     ControlDraw shown_control;
     if (control != sample.tensors.end())
       shown_control.latents = control->second.unsqueeze(0).to(device());
-    const auto options = network_options(shown_control, {});
+    auto options = network_options(shown_control, {});
+    if (const auto action = sample.tensors.find("action"); action != sample.tensors.end())
+      options.action = action->second.unsqueeze(0).to(device());
     const Tensor generated =
         denoise(modules::dit_network(*transformer(), options), *sampler,
                 random.normal(latents.sizes()).to(device()), frames,

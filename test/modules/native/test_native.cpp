@@ -113,6 +113,24 @@ TEST_CASE("Transformers keep every bit on the way to NVIDIA's names and back", "
   }
 }
 
+TEST_CASE("Action-conditioned transformers come in and go out", "[native][action]") {
+  for (const auto& [dim, count, frames] :
+       {std::tuple{7, 4, true}, std::tuple{29, 4, true}, std::tuple{7, 12, false}}) {
+    Json config = with_class(dit(), "CosmosActionTransformer3DModel");
+    config.update({{"action_dim", dim}, {"num_actions", count}, {"per_latent_frame", frames}});
+    const RoundTrip trip(config);
+    CHECK(trip.native().count("net.action_embedder_B_3D.fc2.bias") == 1);
+    const NativeImport import = trip.import();
+    REQUIRE(import.components.size() == 1);
+    check_same(import.components[0].tensors, trip.before);
+    const Json& found = import.components[0].config;
+    CHECK(found["_class_name"] == "CosmosActionTransformer3DModel");
+    CHECK(found["action_dim"] == dim);
+    CHECK(found["num_actions"] == count);
+    CHECK(found["per_latent_frame"] == frames);
+  }
+}
+
 TEST_CASE("Tokenizers keep every bit on the way to NVIDIA's names and back", "[native]") {
   const Json image = {{"_class_name", "CosmosImageTokenizer"},
                       {"channels", 32},
