@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "modules/dit/action_transformer.h"
+#include "modules/dit/multiview_transformer.h"
 #include "modules/dit/transformer.h"
 #include "modules/hub/registry.h"
 #include "modules/text/t5/encoder.h"
@@ -58,6 +59,11 @@ void register_builtin_models() {
          return std::make_shared<CosmosDiscreteVideoTokenizer>(config, where);
        }},
       {"CosmosImageTokenizer", make_image_tokenizer},
+      {"CosmosMultiViewTransformer3DModel",
+       [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+         return std::make_shared<CosmosMultiViewTransformer3DModel>(
+             MultiViewConfig::from_json(config, where));
+       }},
       {"CosmosTransfer1ControlNetModel",
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
          return std::make_shared<CosmosTransfer1ControlNetModel>(

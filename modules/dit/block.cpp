@@ -30,7 +30,9 @@ Tensor TransformerBlockImpl::forward(const Tensor& input, const BlockContext& co
   Tensor h = ops::adaln(x, m1.scale, m1.shift, kLayerNormEps);
   h = attn1_->forward(h, context.rope, *context.tokens);
   std::tie(x, h) = ops::gated_residual_adaln(x, h, m1.gate, m2.scale, m2.shift, kLayerNormEps);
-  h = attn2_->forward(h, context.text, context.image, context.mask, context.cache.get());
+  h = attn2_->forward(split_views(h, context.views), context.text, context.image, context.mask,
+                      context.cache.get());
+  h = join_views(h, context.views);
   std::tie(x, h) = ops::gated_residual_adaln(x, h, m2.gate, m3.scale, m3.shift, kLayerNormEps);
   x = ops::gated_residual(x, ff_(h), m3.gate);
   return context.residual.defined() ? x + context.residual : x;

@@ -12,14 +12,15 @@ struct BlockContext {
   // May carry gradients:
   Tensor emb;        ///< silu of the normed time code, [B | 1, T | 1, 1, D]
   Tensor temb;       ///< modulation shared by all blocks, [B | 1, T | 1, 1, 3 D]
-  Tensor text;       ///< [B, S, text_embed_dim]
+  Tensor text;       ///< [B views, S, text_embed_dim]
   Tensor image;      ///< [B, I, D], or undefined
   Tensor positions;  ///< learnable positions [1, T, N, D], or undefined
   Tensor residual;   ///< this block's control residual [B | 1, T, N, D], or undefined
   // Constants:
   std::shared_ptr<const TokenPlan> tokens;
   RopeTable rope;
-  Tensor mask;                          ///< of text, [B, 1, 1, S], or undefined
+  Tensor mask;                          ///< of text, [B views, 1, 1, S], or undefined
+  int64_t views = 1;                    ///< cameras one after another along T, each with its text
   std::shared_ptr<ContextCache> cache;  ///< of text and image, or null
 };
 
@@ -28,8 +29,8 @@ struct BlockContext {
 /// x = x + g2 * CrossAttention(LN(x) (1 + s2) + b2, text, image)
 /// x = x + g3 * MLP(LN(x) (1 + s3) + b3)
 /// x = x + residual
-/// where (b, s, g) come from norm1, norm2, norm3.  Parameters: norm{1,2,3}.*, attn1.*, attn2.*,
-/// ff.*.
+/// where (b, s, g) come from norm1, norm2, norm3, and CrossAttention reads each view's own text.
+/// Parameters: norm{1,2,3}.*, attn1.*, attn2.*, ff.*.
 class TransformerBlockImpl : public torch::nn::Module {
  public:
   explicit TransformerBlockImpl(const DitConfig& config);

@@ -9,8 +9,10 @@
 
 namespace cosmos::modules {
 
-PatchEmbedImpl::PatchEmbedImpl(const DitConfig& config) : patch_(config.patch_size) {
-  const int64_t channels = config.in_channels + (config.concat_padding_mask ? 1 : 0);
+PatchEmbedImpl::PatchEmbedImpl(const DitConfig& config, int64_t more_channels)
+    : patch_(config.patch_size) {
+  const int64_t channels =
+      config.in_channels + (config.concat_padding_mask ? 1 : 0) + more_channels;
   proj_ = register_module("proj", Linear(channels * patch_[0] * patch_[1] * patch_[2],
                                          config.hidden_size(), /*bias=*/false));
 }

@@ -18,11 +18,21 @@ struct PatchGrid {
   int64_t tokens() const { return frames * rows * columns; }
 };
 
+/// What stands one after another along dimension 1, view by view, side by side as samples:
+/// [B, V n, ...] -> [B V, n, ...], and back.
+inline Tensor split_views(const Tensor& x, int64_t views) {
+  return views == 1 ? x : x.unflatten(1, {views, -1}).flatten(0, 1);
+}
+inline Tensor join_views(const Tensor& x, int64_t views) {
+  return views == 1 ? x : x.unflatten(0, {-1, views}).flatten(1, 2);
+}
+
 /// One token per patch: features in the order (channel, p_t, p_h, p_w), then one product.
 /// Parameter: proj.weight [D, C p_t p_h p_w].
 class PatchEmbedImpl : public torch::nn::Module {
  public:
-  explicit PatchEmbedImpl(const DitConfig& config);
+  /// Reads `more_channels` beside those of the config.
+  explicit PatchEmbedImpl(const DitConfig& config, int64_t more_channels = 0);
   /// x: [B, C, T, H, W] -> [B, t, h w, D]
   Tensor forward(const Tensor& x);
 

@@ -54,6 +54,7 @@ DitInputs dit_inputs(const TensorMap& inputs) {
       {"condition_mask", &out.condition_mask},
       {"padding_mask", &out.padding_mask},
       {"action", &out.action},
+      {"view_indices", &out.view_indices},
   };
   std::vector<std::string> known = {"fps", "block_controlnet_hidden_states.N"};
   for (const auto& [name, slot] : slots) known.push_back(name);

@@ -110,6 +110,7 @@ NameMap dit_native_names(DitGeneration generation) {
   names.add("final_layer.linear.weight", "proj_out.weight");
   names.add_layer("crossattn_proj.0", "crossattn_proj.0");
   names.add_layer("img_context_proj.0", "img_context_proj.0");
+  names.add("view_embeddings.weight", "view_embeddings.weight");
   for (const std::string embedder : {"action_embedder_B_D.", "action_embedder_B_3D."})
     for (const std::string layer : {"fc1", "fc2"})
       names.add_layer(embedder + layer, embedder + layer);
@@ -129,15 +130,21 @@ std::string dit_superfluous(const std::string& native) {
   return "";
 }
 
-TensorMap dit_native_buffers(const DitConfig& c) {
+TensorMap dit_native_buffers(const DitConfig& c, int64_t cameras) {
   const int64_t space = c.attention_head_dim / 6 * 2, time = c.attention_head_dim - 2 * space;
   const auto range = [](int64_t dim) {
     return torch::arange(0, dim, 2).slice(0, 0, dim / 2).to(torch::kFloat32) / dim;
   };
   const int64_t longest = std::max({c.max_size[0], c.max_size[1], c.max_size[2]});
-  return {{"pos_embedder.seq", torch::arange(longest, torch::kFloat32)},
-          {"pos_embedder.dim_spatial_range", range(space)},
-          {"pos_embedder.dim_temporal_range", range(time)}};
+  TensorMap buffers;
+  const auto add = [&](const std::string& embedder) {
+    buffers[embedder + ".seq"] = torch::arange(longest, torch::kFloat32);
+    buffers[embedder + ".dim_spatial_range"] = range(space);
+    buffers[embedder + ".dim_temporal_range"] = range(time);
+  };
+  if (cameras == 0) add("pos_embedder");
+  for (int64_t k = 1; k <= cameras; ++k) add("pos_embedder_options.n_cameras_" + std::to_string(k));
+  return buffers;
 }
 
 DitConfig dit_config_of(const LazyTensors& tensors, const std::string& where) {

@@ -20,8 +20,9 @@ NameMap dit_native_names(DitGeneration generation);
 /// Why a key of a native file has no place in the class: "" when it is not known to be superfluous.
 std::string dit_superfluous(const std::string& native);
 
-/// What Predict2's loader wants besides the weights: the rotary embedding's buffers.
-TensorMap dit_native_buffers(const DitConfig& config);
+/// What Predict2's loader wants besides the weights: the rotary embedding's buffers; of a
+/// multi-view model one set for each number of cameras up to `cameras`.
+TensorMap dit_native_buffers(const DitConfig& config, int64_t cameras = 0);
 
 /// The config that `tensors` (Hugging Face names) have the shapes of. RoPE's scales leave no trace
 /// in the weights: they are those of the released model of the same size and inputs. Throws Error

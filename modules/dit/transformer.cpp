@@ -20,13 +20,14 @@ void DitBase::register_context() {
         "img_context_proj", Projection(*config_.img_context_dim_in, config_.img_context_dim_out));
 }
 
-CosmosTransformer3DModel::CosmosTransformer3DModel(const DitConfig& config) : DitBase(config) {
+CosmosTransformer3DModel::CosmosTransformer3DModel(const DitConfig& config, int64_t stem_channels)
+    : DitBase(config) {
   config_.check("CosmosTransformer3DModel");
   const int64_t D = config_.hidden_size();
   const auto& patch = config_.patch_size;
   {
     SkipInit quiet;  // initialise() writes every parameter once
-    patch_embed_ = register_module("patch_embed", PatchEmbed(config_));
+    patch_embed_ = register_module("patch_embed", PatchEmbed(config_, stem_channels));
     register_context();
     auto blocks = add_container(*this, "transformer_blocks");
     for (int64_t i = 0; i < config_.num_layers; ++i)
@@ -69,6 +70,17 @@ bool DitBase::keeps_float32(const std::string& name) const {
 Tensors DitBase::time_offsets(const DitInputs& in, const PatchGrid&) {
   require(!in.action.defined(), "action: ", class_name(), " takes none");
   return {};
+}
+
+int64_t DitBase::views(const DitInputs& in) const {
+  require(!in.view_indices.defined(), "view_indices: ", class_name(), " takes none");
+  return 1;
+}
+
+Tensor CosmosTransformer3DModel::embed_patches(const DitInputs& in) {
+  return run_block(
+      "patch_embed", *patch_embed_, {concat_masks(in, config_.concat_padding_mask)},
+      [this](const Tensors& inputs) -> Tensors { return {patch_embed_(inputs[0])}; })[0];
 }
 
 std::vector<std::string> CosmosTransformer3DModel::block_order() const {
@@ -129,9 +141,12 @@ BlockContext DitBase::make_context(const DitInputs& in, const PatchGrid& grid) {
     return (in.context_cache ? in.context_cache->once(*projection, compute) : compute())[0];
   };
   context.cache = in.context_cache;
-  context.text = config_.use_crossattn_projection
-                     ? project("crossattn_proj", crossattn_proj_, in.encoder_hidden_states)
-                     : in.encoder_hidden_states;
+  context.views = views(in);
+  context.text =
+      split_views(config_.use_crossattn_projection
+                      ? project("crossattn_proj", crossattn_proj_, in.encoder_hidden_states)
+                      : in.encoder_hidden_states,
+                  context.views);
   if (in.img_context.defined())
     context.image = project("img_context_proj", img_context_proj_, in.img_context);
 
@@ -143,14 +158,17 @@ BlockContext DitBase::make_context(const DitInputs& in, const PatchGrid& grid) {
   if (context.positions.defined()) context.positions = tokens()->scatter(context.positions, 2);
 
   context.tokens = tokens();
-  const RopeTable rope = rope_table(config_, grid, in.fps, in.hidden_states.device());
+  PatchGrid view = grid;  // every view starts at frame 0
+  view.frames /= context.views;
+  const RopeTable rope = rope_table(config_, view, in.fps, in.hidden_states.device());
   const auto mine = [&](const Tensor& table) {
-    const Tensor by_frame = table.unflatten(0, {grid.frames, grid.tokens_per_frame()});
+    const Tensor by_frame =
+        table.repeat({context.views, 1}).unflatten(0, {grid.frames, grid.tokens_per_frame()});
     return tokens()->scatter_positions(by_frame, 1).flatten(0, 1);
   };
   context.rope = {.cos = mine(rope.cos), .sin = mine(rope.sin)};
   if (in.attention_mask.defined()) {
-    context.mask = in.attention_mask.unsqueeze(1).unsqueeze(1);  // [B, 1, 1, S]
+    context.mask = split_views(in.attention_mask, context.views).unsqueeze(1).unsqueeze(1);
     if (context.mask.is_floating_point()) context.mask = context.mask.to(dtype);
   }
   return context;
@@ -164,10 +182,11 @@ Tensors DitBase::run_with_context(const std::string& name, torch::nn::Module& bl
   inputs.insert(inputs.end(), {context.emb, context.temb, context.text});
   for (const Tensor* optional : {&context.image, &context.positions, &context.residual})
     if (optional->defined()) inputs.push_back(*optional);
-  const auto unpack =
-      [count = xs.size(), image = context.image.defined(), positions = context.positions.defined(),
-       residual = context.residual.defined(), tokens = context.tokens, rope = context.rope,
-       mask = context.mask, cache = context.cache, fn](const Tensors& inputs) -> Tensors {
+  const auto unpack = [count = xs.size(), image = context.image.defined(),
+                       positions = context.positions.defined(),
+                       residual = context.residual.defined(), tokens = context.tokens,
+                       rope = context.rope, mask = context.mask, views = context.views,
+                       cache = context.cache, fn](const Tensors& inputs) -> Tensors {
     std::size_t next = count;
     BlockContext c;
     c.emb = inputs[next++];
@@ -179,6 +198,7 @@ Tensors DitBase::run_with_context(const std::string& name, torch::nn::Module& bl
     c.tokens = tokens;
     c.rope = rope;
     c.mask = mask;
+    c.views = views;
     c.cache = cache;
     return fn({inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(count)}, c);
   };
@@ -199,12 +219,7 @@ Tensor CosmosTransformer3DModel::forward(const DitInputs& in) {
   const PatchGrid grid = grid_of(in.hidden_states);
   BlockContext context = make_context(in, grid);
 
-  Tensor x =
-      run_block("patch_embed", *patch_embed_, {concat_masks(in, config_.concat_padding_mask)},
-                [this](const Tensors& inputs) -> Tensors {
-                  return {patch_embed_(inputs[0])};
-                })[0];  // [B, t, h w, D]
-  x = tokens()->scatter(x, 2);
+  Tensor x = tokens()->scatter(embed_patches(in), 2);  // [B, t, h w, D]
 
   const auto& residuals = in.block_controlnet_hidden_states;
   const int64_t every = config_.controlnet_block_every_n.value_or(1);

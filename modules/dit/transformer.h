@@ -31,6 +31,9 @@ struct DitInputs {
   /// Of encoder_hidden_states and img_context, for calls without gradients; null: none.
   std::shared_ptr<ContextCache> context_cache = {};
   Tensor action = {};  ///< of action-conditioned models, [B, actions, action_dim]
+  /// Of multi-view models, whose T and S are those of all views, one after another: which camera
+  /// each view is, [B | 1, views] int64. Undefined: 0, 1, 2, ...
+  Tensor view_indices = {};
 };
 
 /// What the transformer and its control net share: config, time, text, positions, and how a block
@@ -57,6 +60,8 @@ class DitBase : public Model {
   /// What a variant of the model adds to the time code and to the shared modulation: nothing, or
   /// [B, t | 1, 1, D] and [B, t | 1, 1, 3 D].
   virtual Tensors time_offsets(const DitInputs& inputs, const PatchGrid& grid);
+  /// Views that stand one after another along T: 1 but in multi-view models. Checks what says so.
+  virtual int64_t views(const DitInputs& inputs) const;
   /// Everything the blocks share, from time, text, image and positions.
   BlockContext make_context(const DitInputs& inputs, const PatchGrid& grid);
   /// run_block on `xs` and whatever of the context may carry a gradient.
@@ -75,7 +80,8 @@ class CosmosTransformer3DModel : public DitBase {
   /// the second product of every modulation zero, norms one, biases zero. (diffusers' class has
   /// torch's Linear defaults and zero positions: it is made to load weights, not to start from.)
   /// Inside SkipInit nothing is written.
-  explicit CosmosTransformer3DModel(const DitConfig& config);
+  explicit CosmosTransformer3DModel(const DitConfig& config)
+      : CosmosTransformer3DModel(config, 0) {}
 
   std::string class_name() const override { return "CosmosTransformer3DModel"; }
   Json config_json() const override { return config_.to_json(); }
@@ -95,12 +101,19 @@ class CosmosTransformer3DModel : public DitBase {
   bool splits_tokens() const override { return true; }
   ParallelPlan parallel_plan() const override;
 
+ protected:
+  /// For a variant whose stem reads `stem_channels` more than the config's.
+  CosmosTransformer3DModel(const DitConfig& config, int64_t stem_channels);
+  /// The tokens of latents, masks and what a variant adds, [B, t, h w, D].
+  virtual Tensor embed_patches(const DitInputs& inputs);
+
+  PatchEmbed patch_embed_{nullptr};
+
  private:
   void check(const DitInputs& inputs) const;
   void check_residuals(const DitInputs& inputs) const;
   Tensor run_transformer_block(int64_t index, const Tensor& x, const BlockContext& context);
 
-  PatchEmbed patch_embed_{nullptr};
   std::vector<TransformerBlock> transformer_blocks_;
   Modulation norm_out_{nullptr};
   Linear proj_out_{nullptr};

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "modules/dit/multiview_transformer.h"
 #include "modules/dit/native_names.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
@@ -37,7 +38,9 @@ void export_dit(NativeExport& result, const Json& json, const LazyTensors& tenso
              dit_native_names(first ? DitGeneration::kPredict1 : DitGeneration::kPredict2), "net.",
              where);
   if (first) return;  // Predict1's loader computes them
-  for (const auto& [name, tensor] : lazy_tensors(dit_native_buffers(config))) {
+  const bool views = json["_class_name"] == "CosmosMultiViewTransformer3DModel";
+  const int64_t cameras = views ? MultiViewConfig::from_json(json, where).n_cameras_emb : 0;
+  for (const auto& [name, tensor] : lazy_tensors(dit_native_buffers(config, cameras))) {
     result.tensors["net." + name] = tensor;
     result.created.push_back(
         {"net." + name, "buffer of the rotary embedding that loaders look for"});
@@ -86,7 +89,8 @@ void export_component(NativeExport& result, const fs::path& dir) {
     require(config.contains(key) && config[key].is_array(), where, ": ", key, " is missing");
     return static_cast<int64_t>(config[key].size());
   };
-  if (name == "CosmosTransformer3DModel" || name == "CosmosActionTransformer3DModel") {
+  if (name == "CosmosTransformer3DModel" || name == "CosmosActionTransformer3DModel" ||
+      name == "CosmosMultiViewTransformer3DModel") {
     export_dit(result, config, tensors, where);
   } else if (name == "AutoencoderKLWan") {
     rename_all(result, tensors,

@@ -6,6 +6,7 @@
 
 #include "modules/core/init.h"
 #include "modules/dit/action_transformer.h"
+#include "modules/dit/multiview_transformer.h"
 #include "modules/dit/native_names.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/model_weights.h"
@@ -113,11 +114,12 @@ void add_component(Work& work, const std::string& name, Json config, LazyTensors
   work.result.components.push_back(std::move(component));
 }
 
-void note_rope(Work& work, const DitConfig& config) {
+void note_rope(Work& work, const Json& config) {
   if (work.options.config.contains("rope_scale")) return;
+  const auto scale = config["rope_scale"].get<std::vector<double>>();
   std::ostringstream text;
-  text << "rope_scale [" << config.rope_scale[0] << ", " << config.rope_scale[1] << ", "
-       << config.rope_scale[2] << "] is the released model's of this kind; weights do not tell it";
+  text << "rope_scale [" << scale[0] << ", " << scale[1] << ", " << scale[2]
+       << "] is the released model's of this kind; weights do not tell it";
   work.result.notes.push_back(text.str());
 }
 
@@ -153,6 +155,24 @@ Json action_config_of(Work& work, const DitConfig& dit, const LazyTensor& fc1) {
   return config.to_json();
 }
 
+// The cameras' table tells all but the latent frames of a view.
+Json multiview_config_of(Work& work, DitConfig dit, const LazyTensor& table) {
+  require(table.shape.size() == 2 && table.shape[1] < dit.in_channels, work.where,
+          ": view_embeddings.weight: expected [cameras, fewer than the stem's ", dit.in_channels,
+          " channels], got ", c10::IntArrayRef(table.shape));
+  MultiViewConfig config;
+  config.n_cameras_emb = table.shape[0];
+  config.view_condition_dim = table.shape[1];
+  dit.in_channels -= config.view_condition_dim;
+  // As released: 8 latent frames of the base's 24, whose positions are stretched over as many.
+  dit.rope_scale = {static_cast<double>(config.state_t) / 24, 3, 3};
+  config.dit = dit;
+  work.result.notes.push_back("state_t " + std::to_string(config.state_t) +
+                              " (latent frames of a view) is the released models'; weights do not "
+                              "tell it");
+  return config.to_json();
+}
+
 void import_dit(Work& work, DitGeneration generation) {
   const bool transfer = work.keys.tensors.count("control_embedder.proj.1.weight") > 0;
   work.result.family = generation == DitGeneration::kPredict1 ? "Predict1 transformer"
@@ -160,13 +180,17 @@ void import_dit(Work& work, DitGeneration generation) {
                                                               : "Predict2 transformer";
   LazyTensors tensors = take(work, dit_native_names(generation));
   DitConfig config = dit_config_of(tensors, work.where);
-  note_rope(work, config);
   const LazyTensors base = tensors;
-  if (transfer) import_control(work, config, base);
   const auto action = tensors.find("action_embedder_B_D.fc1.weight");
-  Json json =
-      action == tensors.end() ? config.to_json() : action_config_of(work, config, action->second);
-  add_component(work, "transformer", std::move(json), std::move(tensors));
+  const auto views = tensors.find("view_embeddings.weight");
+  require(views == tensors.end() || !transfer, work.where,
+          ": a control branch of several views, which is not supported");
+  if (transfer) import_control(work, config, base);
+  const Json json = views != tensors.end()    ? multiview_config_of(work, config, views->second)
+                    : action != tensors.end() ? action_config_of(work, config, action->second)
+                                              : config.to_json();
+  note_rope(work, json);
+  add_component(work, "transformer", json, std::move(tensors));
   drop_rest(work, dit_superfluous);
 }
 

@@ -1,5 +1,6 @@
 #include "modules/native/pipeline.h"
 
+#include "modules/diffusion/scheduler_config.h"
 #include "modules/dit/config.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
@@ -45,6 +46,10 @@ PipelineKind pipeline_of(const NativeImport& import) {
   require(transformer != nullptr, "a ", import.family,
           " makes no pipeline; give the transformer and name the VAE with --vae");
   const DitConfig config = DitConfig::from_json(transformer->config, "transformer");
+  // NVIDIA runs them with linear levels and shift 5, not with the post-trained 2B's.
+  if (transformer->config["_class_name"] == "CosmosMultiViewTransformer3DModel" &&
+      config.use_crossattn_projection)
+    return {"Cosmos2_5_PredictBasePipeline", scheduler_json(predict25_scheduler(false))};
   if (control) return {"Cosmos2_5_TransferPipeline", unipc_scheduler()};
   if (config.use_crossattn_projection) return {"Cosmos2_5_PredictBasePipeline", unipc_scheduler()};
   const bool video = config.in_channels > config.out_channels;  // a condition mask comes in

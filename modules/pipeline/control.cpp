@@ -128,6 +128,7 @@ Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions option
     }
     inputs.fps = options.fps;
     if (options.action.defined()) inputs.action = options.action.to(model);
+    inputs.view_indices = options.view_indices;
     if (options.img_context.defined())
       inputs.img_context = options.img_context.expand({input.size(0), -1, -1}).to(model);
     if (config.in_channels > config.out_channels) inputs.condition_mask = mask.to(model);

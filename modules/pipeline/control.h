@@ -84,6 +84,7 @@ struct NetworkOptions {
   std::optional<double> fps = {};  ///< reaches RoPE
   Tensor img_context = {};         ///< [1, I, D']; undefined: zeros where the model has the branch
   Tensor action = {};              ///< of a robot's model, [B, actions, action_dim]
+  Tensor view_indices = {};        ///< of a multi-view model, [B | 1, views]
   std::vector<ControlBranch> branches = {};
   std::vector<double> control_scale = {1.0};  ///< one, or one a control block
   /// Shared by the networks of a generation, whose models and image context are the same.

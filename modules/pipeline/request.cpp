@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "modules/dit/action_transformer.h"
+#include "modules/pipeline/views.h"
 #include "modules/pipeline/world.h"
 
 namespace cosmos::modules {
@@ -54,11 +55,44 @@ void choose_robot_frames(const ActionConfig& config, int64_t whole, WorldRequest
           whole, ", got ", *request.chunk_frames);
 }
 
+// One chunk of the length that the model knows.
+void choose_view_frames(const WorldFamily& family, WorldRequest& request) {
+  if (!request.num_frames) request.num_frames = family.frames;
+  require(*request.num_frames == family.frames, "num-frames: the model makes views of ",
+          family.frames, " frames (state_t), got ", *request.num_frames);
+  require(request.chunk_frames.value_or(family.frames) == family.frames,
+          "chunk-frames: views are made at once, ", family.frames, " frames each, got ",
+          request.chunk_frames.value_or(0));
+  request.chunk_frames = family.frames;
+}
+
+void choose_views(const CosmosMultiViewTransformer3DModel* model, WorldRequest& request) {
+  if (model == nullptr) {
+    require(!request.views.defined(), "views: the transformer has one view; cameras are for a ",
+            "CosmosMultiViewTransformer3DModel");
+    return;
+  }
+  const int64_t most = model->view_config().n_cameras_emb;
+  if (!request.views.defined())
+    request.views = torch::arange(request.video.defined() ? request.video.size(0) : most);
+  const Tensor& views = request.views;
+  require(views.dim() == 1 && views.size(0) >= 1 && views.size(0) <= most &&
+              views.min().item<int64_t>() >= 0 && views.max().item<int64_t>() < most,
+          "views: expected 1 to ", most, " cameras from 0 to ", most - 1, ", got ", views.size(0),
+          views.numel() > 0 ? " with " : "",
+          views.numel() > 0 ? std::to_string(views.max().item<int64_t>()) : "");
+  require(!request.video.defined() || request.video.size(0) == views.size(0), "video: expected ",
+          views.size(0), " views, [views, 3, n, H, W], got ", request.video.sizes());
+  require(request.controls.empty() && !request.actions.defined(),
+          "views: a multi-view model takes neither controls nor actions");
+}
+
 void choose_frames(const WorldPipeline& pipeline, const WorldFamily& family,
                    WorldRequest& request) {
   const VideoTokenizer& vae = *pipeline.vae;
+  if (request.views.defined()) choose_view_frames(family, request);
   int64_t whole = family.frames;
-  if (request.latents.defined() && request.latents.dim() == 5)
+  if (request.latents.defined() && request.latents.dim() == 5 && !request.views.defined())
     whole = vae.video_frames(request.latents.size(2));
   whole = std::min(whole, vae.video_frames(longest(pipeline.transformer->config())));
   const auto* robot = dynamic_cast<const CosmosActionTransformer3DModel*>(&*pipeline.transformer);
@@ -135,9 +169,16 @@ void check_controls(const WorldPipeline& pipeline, const WorldFamily& family,
 
 }  // namespace
 
-WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request) {
+WorldFamily settings_of(const WorldPipeline& pipeline, Compat compat) {
   WorldFamily family = world_family(pipeline.index.class_name, "model_index.json");
-  if (request.compat == Compat::kNvidia) family = nvidia_settings(family);
+  if (compat == Compat::kNvidia) family = nvidia_settings(family);
+  if (const auto* model = multi_view(*pipeline.transformer))
+    family = multi_view_settings(family, pipeline.vae->video_frames(model->view_config().state_t));
+  return family;
+}
+
+WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request) {
+  const WorldFamily family = settings_of(pipeline, request.compat);
   const auto& config = pipeline.transformer->config();
   const VideoTokenizer& vae = *pipeline.vae;
   if (!request.height) request.height = family.height;
@@ -151,6 +192,7 @@ WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request) 
   require(vae.latent_channels() == config.out_channels, "pipeline: the tokenizer makes ",
           vae.latent_channels(), " channels, the transformer reads ", config.out_channels);
   check_controls(pipeline, family, request);
+  choose_views(multi_view(*pipeline.transformer), request);
   const bool robot = pipeline.transformer->class_name() == "CosmosActionTransformer3DModel";
   require(robot || !request.actions.defined(), "actions: ", pipeline.transformer->class_name(),
           " takes none");

@@ -5,6 +5,7 @@
 #include "modules/diffusion/conditioning.h"
 #include "modules/diffusion/noise.h"
 #include "modules/diffusion/scheduler_config.h"
+#include "modules/pipeline/views.h"
 
 namespace cosmos::modules {
 namespace {
@@ -32,8 +33,8 @@ class Generation {
       : pipeline_(pipeline),
         request_(with_defaults(pipeline, request)),
         nvidia_(request.compat == Compat::kNvidia),
-        family_(world_family(pipeline.index.class_name, "model_index.json")) {
-    if (nvidia_) family_ = nvidia_settings(family_);
+        family_(settings_of(pipeline, request.compat)),
+        views_(request_.views.defined() ? request_.views.size(0) : 1) {
     options_ = {.diffusion = published_options(family_.formulation),
                 .condition_time = *request_.condition_time,
                 .condition_sigma = request_.augment_sigma,
@@ -46,7 +47,7 @@ class Generation {
     text_ = text_or_zeros(request_.prompt_embeds, "prompt_embeds");
     negative_ = text_or_zeros(request_.negative_prompt_embeds, "negative_prompt_embeds");
     const auto& vae = *pipeline_.vae;
-    shape_ = {1, vae.latent_channels(), vae.latent_frames(*request_.chunk_frames),
+    shape_ = {1, vae.latent_channels(), views_ * vae.latent_frames(*request_.chunk_frames),
               *request_.height / vae.spatial_compression(),
               *request_.width / vae.spatial_compression()};
   }
@@ -75,6 +76,7 @@ class Generation {
 
   // The chunk without what it repeats and what lies beyond the clip.
   World own_part(const Chunk& chunk, const World& world) const {
+    if (views_ > 1) return world;  // one chunk, which is the clip
     const bool first = chunk.index == 0;
     const int64_t latents = pipeline_.vae->latent_frames(*request_.num_frames);
     const int64_t given = first ? 0 : given_frames(chunk);
@@ -95,12 +97,10 @@ class Generation {
     auto& vae = *pipeline_.vae;
     const double scale =
         options_.diffusion.formulation == Formulation::kEdm ? options_.diffusion.sigma_data : 1.0;
-    GivenFrames given = encode_given(vae, start,
-                                     {.condition_frames = given_frames(chunk),
-                                      .sample_posterior = request_.sample_posterior,
-                                      .seed = request_.seed,
-                                      .scale = scale},
-                                     shape_);
+    GivenFrames given = encode_views(start, {.condition_frames = given_frames(chunk),
+                                             .sample_posterior = request_.sample_posterior,
+                                             .seed = request_.seed,
+                                             .scale = scale});
     given = {.latents = given.latents.to(device()), .indicator = given.indicator.to(device())};
     const auto sampler = make_sampler();
     DenoiseOptions options = options_;
@@ -113,11 +113,29 @@ class Generation {
     world.latents = denoise(network(chunk), *sampler, noise(chunk).to(device()), given, text_,
                             negative_, options)
                         .cpu();
-    const Tensor latents = vae.denormalize_latents(world.latents / scale);
-    world.video = vae.decode(latents.to(vae.parameters().front().options()))
-                      .to(torch::kCPU, torch::kFloat32)
-                      .clamp(-1, 1);
+    const Tensors latents = (world.latents / scale).chunk(views_, 2);
+    world.video = each_view(views_, 2, [&](int64_t v) {
+      const Tensor z = vae.denormalize_latents(latents[static_cast<std::size_t>(v)]);
+      return vae.decode(z.to(vae.parameters().front().options()))
+          .to(torch::kCPU, torch::kFloat32)
+          .clamp(-1, 1);
+    });
     return world;
+  }
+
+  GivenFrames encode_views(const Tensor& video, const GivenOptions& options) {
+    auto& vae = *pipeline_.vae;
+    std::vector<int64_t> shape = shape_;
+    shape[2] /= views_;
+    std::vector<GivenFrames> given;
+    for (int64_t v = 0; v < views_; ++v)
+      given.push_back(
+          encode_given(vae, video.defined() ? video.narrow(0, v, 1) : video, options, shape));
+    const auto at = [&](int64_t v) -> const GivenFrames& {
+      return given[static_cast<std::size_t>(v)];
+    };
+    return {.latents = each_view(views_, 2, [&](int64_t v) { return at(v).latents; }),
+            .indicator = each_view(views_, 2, [&](int64_t v) { return at(v).indicator; })};
   }
 
   std::unique_ptr<Sampler> make_sampler() const {
@@ -156,6 +174,7 @@ class Generation {
                            .texts = texts_};
     if (family_.passes_fps) options.fps = request_.fps;
     if (request_.actions.defined()) options.action = actions(chunk);
+    if (request_.views.defined()) options.view_indices = request_.views.unsqueeze(0);
     for (const auto& [name, control] : request_.controls)
       if (control.weight != 0 || control.mask)
         options.branches.push_back(branch(name, control, chunk));
@@ -214,9 +233,11 @@ class Generation {
 
   Tensor text_or_zeros(const Tensor& text, const char* name) const {
     const Tensor zeros = no_text(*pipeline_.transformer, 1);
-    if (!text.defined()) return zeros;
-    require(text.dim() == 3 && text.size(0) == 1 && text.size(2) == zeros.size(2), name,
-            ": expected [1, tokens, ", zeros.size(2), "], got ", text.sizes());
+    if (!text.defined()) return zeros.repeat({1, views_, 1});
+    require(text.dim() == 3 && text.size(0) == 1 && text.size(2) == zeros.size(2) &&
+                text.size(1) % views_ == 0,
+            name, ": expected [1, tokens, ", zeros.size(2), "]",
+            views_ > 1 ? " with equally many tokens for each view" : "", ", got ", text.sizes());
     return text;
   }
 
@@ -224,6 +245,7 @@ class Generation {
   WorldRequest request_;
   bool nvidia_;
   WorldFamily family_;
+  int64_t views_;
   DenoiseOptions options_;
   Tensor text_, negative_;
   std::shared_ptr<TextCaches> texts_ = std::make_shared<TextCaches>();

@@ -40,6 +40,10 @@ struct WorldRequest {
   std::optional<double> guidance{};
   /// Network time of given frames; negative: that of the clip.
   std::optional<double> condition_time{};
+  /// Multi-view models: which camera each view is, [views] int64. `video` is then [views, 3, n, H,
+  /// W], given frames of each, and latents, prompts and the world's video are those of the views
+  /// one after another. Undefined: cameras 0, 1, ... to as many as `video` has, else all.
+  Tensor views{};
   /// Predict1: noise level at which given frames are shown.
   double augment_sigma = 0.001;
   uint64_t seed = 0;
@@ -64,7 +68,7 @@ struct WorldRequest {
 /// A part of a generation, in order; together they are the clip.
 struct World {
   Tensor latents;  ///< [1, C, T, h, w], normalised: diffusers' output_type "latent"
-  Tensor video;    ///< [1, 3, n, H, W] in [-1, 1]
+  Tensor video;    ///< [1, 3, n, H, W] in [-1, 1]; of several views, one after another
 };
 using WorldSink = std::function<void(const World& part)>;
 
@@ -75,6 +79,9 @@ void generate_world(WorldPipeline& pipeline, const WorldRequest& request, const 
 
 /// The same in one piece.
 World generate_world(WorldPipeline& pipeline, const WorldRequest& request);
+
+/// The settings of the pipeline's class under `compat`, and of its transformer's kind.
+WorldFamily settings_of(const WorldPipeline& pipeline, Compat compat);
 
 /// The request with everything filled in that the class, the models and the given tensors decide.
 WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request);

@@ -1,7 +1,7 @@
 """Classes that diffusers lacks, written plainly from the formulas: nothing here but torch.nn.Linear.
 
-Names and config keys are ours (modules/transfer/transfer1.h, modules/dit/action_transformer.h); each class
-saves itself as cosmos-forward reads it.
+Names and config keys are ours (modules/transfer/transfer1.h, modules/dit/action_transformer.h,
+modules/dit/multiview_transformer.h); each class saves itself as cosmos-forward reads it.
 """
 
 import json
@@ -186,6 +186,14 @@ class Plain(nn.Module):
         parts.append(mask[:, :, None].expand(x.shape[0], 1, *x.shape[2:]))
         return torch.cat(parts, 1)
 
+    def head(self, x, emb, temb, grid):
+        shift, scale = self.norm_out(emb, temb)
+        x = self.proj_out(layer_norm(x) * (1 + scale) + shift)
+        pt, ph, pw = self.c["patch_size"]
+        x = x.unflatten(2, (ph, pw, pt, -1)).unflatten(1, grid)  # [B, t, h, w, ph, pw, pt, C]
+        x = x.permute(0, 7, 1, 6, 2, 4, 3, 5)  # [B, C, t, pt, h, ph, w, pw]
+        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
     def save_pretrained(self, folder):
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -279,9 +287,50 @@ class CosmosActionTransformer3DModel(Plain):
         angles = rope_angles(self.c, grid, None, x.dtype)
         for block in self.transformer_blocks:
             x = block(x, emb, temb, encoder_hidden_states, angles, None)
-        shift, scale = self.norm_out(emb, temb)
-        x = self.proj_out(layer_norm(x) * (1 + scale) + shift)
-        pt, ph, pw = self.c["patch_size"]
-        x = x.unflatten(2, (ph, pw, pt, -1)).unflatten(1, grid)  # [B, t, h, w, ph, pw, pt, C]
-        x = x.permute(0, 7, 1, 6, 2, 4, 3, 5)  # [B, C, t, pt, h, ph, w, pw]
-        return Output(sample=x.flatten(6, 7).flatten(4, 5).flatten(2, 3))
+        return Output(sample=self.head(x, emb, temb, grid))
+
+
+class CosmosMultiViewTransformer3DModel(Plain):
+    """Views one after another along T; every view is told which one it is, counts its frames from 0 and reads its
+    own part of the text."""
+
+    def __init__(self, **config):
+        super().__init__(**config)
+        c, dim = self.c, self.dim
+        self.view_embeddings = nn.Embedding(c["n_cameras_emb"], c["view_condition_dim"])
+        channels = c["in_channels"] + 1 + c["view_condition_dim"]
+        self.patch_embed = Patches(channels, c["patch_size"], dim)
+        self.time_embed = TimeEmbed(dim)
+        self.transformer_blocks = nn.ModuleList(Block(c, dim) for _ in range(c["num_layers"]))
+        self.norm_out = Modulation(dim, c["adaln_lora_dim"], 2)
+        self.proj_out = nn.Linear(dim, math.prod(c["patch_size"]) * c["out_channels"], bias=False)
+
+    def forward(self, hidden_states, timestep, encoder_hidden_states, condition_mask, padding_mask,
+                view_indices=None, fps=None):
+        batch, _, frames, height, width = hidden_states.shape
+        views = frames // self.c["state_t"]
+        if view_indices is None:
+            view_indices = torch.arange(views)[None]
+        code = self.view_embeddings(view_indices.expand(batch, views))  # [B, V, E]
+        x = self.with_masks(hidden_states, condition_mask, padding_mask)
+        shown = [torch.cat([part, code[:, v, :, None, None, None].expand(-1, -1, *part.shape[2:])], 1)
+                 for v, part in enumerate(x.chunk(views, 2))]
+        x = self.patch_embed(torch.cat(shown, 2))
+        grid = self.grid(hidden_states)
+        s = self.sinusoid(timestep.flatten(1) if timestep.dim() > 1 else timestep[:, None], x.dtype)
+        emb, temb = self.time_embed(s)
+        emb, temb = self.per_token(emb, grid), self.per_token(temb, grid)
+        one = rope_angles(self.c, [grid[0] // views, *grid[1:]], fps, x.dtype)
+        angles = torch.cat([one] * views)
+        text = encoder_hidden_states.chunk(views, 1)
+        for block in self.transformer_blocks:
+            shift, scale, gate = block.norm1(emb, temb)
+            h = layer_norm(x) * (1 + scale) + shift
+            x = x + gate * block.attn1(h, h, angles)
+            shift, scale, gate = block.norm2(emb, temb)
+            h = layer_norm(x) * (1 + scale) + shift
+            read = [block.attn2(part, words) for part, words in zip(h.chunk(views, 1), text)]
+            x = x + gate * torch.cat(read, 1)
+            shift, scale, gate = block.norm3(emb, temb)
+            x = x + gate * block.ff(layer_norm(x) * (1 + scale) + shift)
+        return Output(sample=self.head(x, emb, temb, grid))

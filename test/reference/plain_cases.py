@@ -1,4 +1,4 @@
-"""What diffusers lacks, against plain.py: Transfer1's control branch, action-conditioned Predict."""
+"""What diffusers lacks, against plain.py: Transfer1's control branch, action-conditioned and multi-view Predict."""
 
 import torch
 
@@ -65,6 +65,27 @@ def action(name, *, batch=1, frames=3, height=6, width=10, timestep="frame", **c
     return Case(f"plain/action-{name}", "CosmosActionTransformer3DModel", config, inputs, library="plain")
 
 
+def multiview(name, *, batch=1, views=3, height=6, width=10, timestep="frame", indices=None, fps=None, **config):
+    config = {**TINY, "out_channels": 4, "num_layers": 2, "concat_padding_mask": True,
+              "extra_pos_embed_type": None, "rope_scale": [1 / 3, 3.0, 3.0], "state_t": 2, "n_cameras_emb": 7,
+              "view_condition_dim": 6, **config}
+    frames = views * config["state_t"]
+
+    def inputs(generator):
+        out = common(generator, "hidden_states", batch, frames, height, width, config["in_channels"] - 1,
+                     config["text_embed_dim"])
+        out["encoder_hidden_states"] = torch.randn(batch, 5 * views, config["text_embed_dim"], generator=generator)
+        shape = (batch, 1, frames, 1, 1) if timestep == "frame" else (batch,)
+        out["timestep"] = torch.rand(shape, generator=generator)
+        if indices:
+            out["view_indices"] = torch.tensor(indices)
+        if fps:
+            out["fps"] = torch.tensor([fps])
+        return out
+
+    return Case(f"plain/multiview-{name}", "CosmosMultiViewTransformer3DModel", config, inputs, library="plain")
+
+
 CASES = [
     transfer1("7b", batch=2, fps=24.0, scale=[0.7]),
     transfer1("sample-av", in_channels=5, hint_channels=4, extra_pos_embed_type=None, batch=2),
@@ -74,4 +95,8 @@ CASES = [
     action("per-frame, one time", batch=2, timestep="sample", frames=4),
     action("per-clip", per_latent_frame=False, num_actions=12, batch=2),
     action("per-clip, one time", per_latent_frame=False, action_dim=29, timestep="sample"),
+    multiview("driving", batch=2, views=3, indices=[[0, 5, 1], [6, 2, 3]]),
+    multiview("one time, fps", views=7, timestep="sample", view_condition_dim=7, fps=10.0),
+    multiview("one view", views=1, state_t=3, indices=[[4]], n_cameras_emb=5, attention_head_dim=12,
+              num_attention_heads=3),
 ]

@@ -33,6 +33,14 @@ CASES = {
          "encoder_hidden_states": [1, 3, 10], "timestep": [1, 1, 3, 1, 1]},
         {"padding_mask": "zeros"},
     ),
+    "multiview": (
+        plain.CosmosMultiViewTransformer3DModel,
+        dict(TINY, out_channels=2, num_layers=1, extra_pos_embed_type=None, state_t=2, n_cameras_emb=3,
+             view_condition_dim=4),
+        {"hidden_states": [1, 2, 4, 4, 2], "condition_mask": [1, 1, 4, 4, 2],
+         "encoder_hidden_states": [1, 6, 10], "timestep": [1, 1, 4, 1, 1]},
+        {"padding_mask": "zeros"},
+    ),
 }
 
 

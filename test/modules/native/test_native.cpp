@@ -131,6 +131,32 @@ TEST_CASE("Action-conditioned transformers come in and go out", "[native][action
   }
 }
 
+TEST_CASE("Multi-view transformers come in and go out", "[native][multiview]") {
+  Json config = with_class(dit(), "CosmosMultiViewTransformer3DModel");
+  config.update({{"state_t", 8},
+                 {"n_cameras_emb", 5},
+                 {"view_condition_dim", 6},
+                 {"rope_scale", {8.0 / 24, 3.0, 3.0}}});
+  const RoundTrip trip(config);
+  const LazyTensors native = trip.native();
+  CHECK(native.at("net.x_embedder.proj.1.weight").shape == std::vector<int64_t>{24, 96});
+  CHECK(native.count("net.pos_embedder_options.n_cameras_5.seq") == 1);
+  CHECK(native.count("net.pos_embedder_options.n_cameras_6.seq") == 0);
+  const NativeImport import = trip.import();
+  REQUIRE(import.components.size() == 1);
+  check_same(import.components[0].tensors, trip.before);
+  for (const auto& [name, value] : config.items()) {
+    INFO(name);
+    CHECK(import.components[0].config[name] == value);
+  }
+  CHECK(has(report_of(import), "state_t 8"));
+  const NativeImport longer = trip.import({.config = {{"state_t", 24}}});
+  CHECK(longer.components[0].config["state_t"] == 24);
+  LazyTensors narrow = native;
+  narrow["net.view_embeddings.weight"] = lazy_tensors({{"x", torch::ones({5, 40})}}).at("x");
+  CHECK(has(trip.refusal(narrow), "view_embeddings.weight: expected [cameras"));
+}
+
 TEST_CASE("Tokenizers keep every bit on the way to NVIDIA's names and back", "[native]") {
   const Json image = {{"_class_name", "CosmosImageTokenizer"},
                       {"channels", 32},
@@ -224,5 +250,9 @@ TEST_CASE("Pipelines and schedulers follow from the transformer", "[native]") {
   CHECK(kind({{"use_crossattn_projection", true}, {"encoder_hidden_states_channels", 8}})
             .scheduler["_class_name"] == "UniPCMultistepScheduler");
   CHECK(kind({{"extra_pos_embed_type", "learnable"}}).scheduler["sigma_data"] == 0.5);
+  CHECK(kind({{"_class_name", "CosmosMultiViewTransformer3DModel"},
+              {"use_crossattn_projection", true},
+              {"encoder_hidden_states_channels", 8}})
+            .scheduler["flow_shift"] == 5.0);
   CHECK(has(error_of([] { pipeline_of({.family = "Wan VAE"}); }), "makes no pipeline"));
 }

@@ -11,7 +11,7 @@ namespace cosmos::modules {
 
 using Catch::Matchers::Contains;
 
-TEST_CASE("Transfer1's branch and the action model give what their formulas say",
+TEST_CASE("Transfer1's branch, the action and the multi-view model give what their formulas say",
           "[transfer][golden]") {
   register_builtin_models();
   const SafetensorsFile golden(COSMOS_SOURCE_DIR "/test/golden/plain.safetensors");
@@ -27,7 +27,7 @@ TEST_CASE("Transfer1's branch and the action model give what their formulas say"
     for (const auto& [key, value] : golden_case["config"].items()) CHECK(back[key] == value);
     ++cases;
   }
-  CHECK(cases == 2);
+  CHECK(cases == 3);
 }
 
 TEST_CASE("a fresh Transfer1 branch changes nothing, and its residuals are for the first blocks",

@@ -1,0 +1,85 @@
+"""NVIDIA's Predict2 networks on a CPU: their own source, with stand-ins for what it imports beside torch.
+
+The kernels of Transformer Engine (RMSNorm, rotation by halves, attention) are written here in plain torch from
+their definitions; context parallelism is absent, as in one process; logging, configs and checkpoint policies,
+which compute nothing, are empty. Everything else of the forward pass is NVIDIA's code.
+"""
+
+import enum
+import sys
+import types
+
+import torch
+from torch import nn
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, dim, eps=1e-5):
+        super().__init__()
+        self.eps, self.weight = eps, nn.Parameter(torch.ones(dim))
+
+    def reset_parameters(self):
+        nn.init.ones_(self.weight)
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def apply_rotary_pos_emb(x, freqs, tensor_format, fused):
+    """x: [B, L, heads, d], freqs: [L, 1, 1, d]"""
+    assert tensor_format == "bshd"
+    angle = freqs[:, 0].to(x.dtype)
+    a, b = x.chunk(2, -1)
+    return x * angle.cos() + torch.cat([-b, a], -1) * angle.sin()
+
+
+class DataType(enum.Enum):
+    IMAGE = "image"
+    VIDEO = "video"
+    MIX = "mix"
+
+
+class Anything(types.ModuleType):
+    """A module all of whose names do nothing."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: None
+
+
+def install_stand_ins() -> None:
+    def module(name, **members):
+        made = types.ModuleType(name)
+        made.__dict__.update(members)
+        made.__path__ = []
+        sys.modules[name] = made
+        parent, _, leaf = name.rpartition(".")
+        if parent in sys.modules:
+            setattr(sys.modules[parent], leaf, made)
+        return made
+
+    def no_group(*args, **kwargs):
+        raise RuntimeError("one process")
+
+    unused = type("Unused", (nn.Module,), {})
+    module("transformer_engine")
+    module("transformer_engine.pytorch", RMSNorm=RMSNorm)
+    module("transformer_engine.pytorch.attention", DotProductAttention=unused,
+           apply_rotary_pos_emb=apply_rotary_pos_emb)
+    module("megatron")
+    module("megatron.core")
+    module("megatron.core.parallel_state", get_context_parallel_group=no_group, is_initialized=lambda: False)
+    module("imaginaire")
+    module("imaginaire.auxiliary")
+    module("imaginaire.auxiliary.text_encoder",
+           CosmosTextEncoderConfig=type("Config", (), dict(EMBED_DIM=1024, NUM_TOKENS=512)))
+    utils = module("imaginaire.utils")
+    utils.log = Anything("imaginaire.utils.log")
+    module("imaginaire.utils.graph", create_cuda_graph=None)
+    # Of the repository itself: what its networks import and, here, never run.
+    module("cosmos_predict2.conditioner", DataType=DataType)
+    module("cosmos_predict2.module.a2a_cp", MinimalA2AAttnOp=unused, NattenA2AAttnOp=unused)
+    module("cosmos_predict2.module.neighborhood_attn", NeighborhoodAttention=unused)
+    module("cosmos_predict2.networks.model_weights_stats", WeightTrainingStat=nn.Module)
+    module("cosmos_predict2.utils.context_parallel", split_inputs_cp=no_group)
