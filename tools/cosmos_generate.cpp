@@ -64,7 +64,9 @@ cxxopts::Options make_options() {
     ("output", "clip to write (.mp4); with --prompts a folder", text())
     ("image", "picture to start from", text())
     ("video", "video to continue", text())
-    ("start", "with --video: number of the first given frame (default: the last ones are given)", integer())
+    ("view", "NAME[=FILE] of a multi-view model: a camera (front_wide, cross_right, rear_right, rear, rear_left, cross_left, front_tele, or its number) and the picture or video that it starts from; repeatable. OUT.mp4 shows all, OUT-NAME.mp4 each", cxxopts::value<std::vector<std::string>>())
+    ("view-prompt", "NAME=TEXT: what is said of a view (--prompt: of front_wide); repeatable", cxxopts::value<std::vector<std::string>>())
+    ("start", "with --video or videos of --view: number of the first given frame (default: the last ones are given)", integer())
     ("height", "pixels", integer())
     ("width", "pixels", integer())
     ("num-frames", "frames of the clip; with controls at most theirs", integer())
@@ -183,7 +185,7 @@ void generate(const Job& job, WorldPipeline& pipeline, const PromptEmbeds& embed
   }
   const std::string clip = text_of(job.args, "output");
   const Guardrail::Verdict verdict =
-      guardrail.ask({{"stage", "clip"}, {"clip", clip}, {"prompt", text_of(job.args, "prompt")}});
+      guardrail.ask({{"stage", "clip"}, {"clip", clip}, {"prompt", said_of(job.args)}});
   write_record(job.args, pipeline, request, footage, sums, guardrail.record(verdict), output);
   if (!verdict.allowed) {
     output.discard();
@@ -208,7 +210,11 @@ int run(int argc, char** argv) {
   Guardrail guardrail(text_of(args, "guardrail"));
   jobs.each([&](const Job& job) {
     make_request(job.args);
-    guardrail.check_prompt(text_of(job.args, "prompt"), text_of(job.args, "negative-prompt"));
+    std::vector<std::string> prompts = prompts_of(job.args);
+    if (prompts.empty()) prompts.push_back("");
+    for (const std::string& prompt : prompts)
+      if (prompt != kBlankPrompt)
+        guardrail.check_prompt(prompt, text_of(job.args, "negative-prompt"));
   });
   PromptEmbeds embeds(fs::path(text_of(args, "output")) / ".text_embeds");
   if (const std::string note = encode_prompts(args, jobs, embeds); !note.empty())

@@ -68,6 +68,8 @@ inline const std::vector<std::string>& line_options() {
                                                   "inputs",
                                                   "image",
                                                   "video",
+                                                  "view",
+                                                  "view-prompt",
                                                   "start",
                                                   "height",
                                                   "width",
@@ -136,12 +138,16 @@ inline std::vector<std::string> line_arguments(const Prompt& line,
       fail(where, ": a line has no such setting",
            near.empty() ? "" : " (did you mean " + near + "?)");
     }
-    const std::vector<Json> values =
-        name == "control" && value.is_array() ? value.get<std::vector<Json>>() : std::vector{value};
+    static const std::set<std::string> kLists = {"control", "view", "view-prompt"};
+    const std::vector<Json> values = kLists.count(name) && value.is_array()
+                                         ? value.get<std::vector<Json>>()
+                                         : std::vector{value};
     for (const Json& one : values) {
       std::string text = option_text(one, where);
       if (kFiles.count(name)) text = beside(list, text);
       if (name == "control") text = control_beside(list, text);
+      if (const auto equal = text.find('='); name == "view" && equal != std::string::npos)
+        text = text.substr(0, equal + 1) + beside(list, text.substr(equal + 1));
       if (name == "output" || name == "output-tensors") text = (folder / text).string();
       arguments.push_back("--" + name + "=" + text);
     }

@@ -16,6 +16,7 @@
 #include "modules/pipeline/world.h"
 #include "ops/core/version.h"
 #include "tools/generate_request.h"
+#include "tools/generate_views.h"
 #include "trainer/checkpoint/crc32c.h"
 #include "trainer/data/media_writer.h"
 
@@ -68,9 +69,22 @@ class Output {
   Output(const cxxopts::ParseResult& args, const WorldRequest& request, bool picture)
       : args_(args), path_(text_of(args, "output")), picture_(picture) {
     stem_ = path_.parent_path() / path_.stem();
+    int64_t height = *request.height, width = *request.width;
+    const trainer::VideoOptions options{.fps = *request.fps};
+    if (request.views.defined()) {
+      for (int64_t v = 0; v < request.views.size(0); ++v) {
+        const std::string camera = camera_name(request.views[v].item<int64_t>());
+        view_paths_.push_back(stem_.string() + "-" + camera + path_.extension().string());
+        views_.push_back(
+            std::make_unique<trainer::VideoWriter>(view_paths_.back(), height, width, options));
+      }
+      const Tensor grid =
+          view_grid(torch::empty({request.views.size(0), height, width, 3}), request.views.size(0));
+      height = grid.size(1);
+      width = grid.size(2);
+    }
     if (*request.num_frames > 1 || !is_picture(path_))
-      video_ = std::make_unique<trainer::VideoWriter>(path_, *request.height, *request.width,
-                                                      trainer::VideoOptions{.fps = *request.fps});
+      video_ = std::make_unique<trainer::VideoWriter>(path_, height, width, options);
   }
 
   void add(const World& part, int64_t keep_frames) {
@@ -79,7 +93,13 @@ class Output {
       videos_.push_back(((part.video + 1) / 2).clamp(0, 1).transpose(1, 2));
     }
     if (part.video.size(2) == 0) return;
-    const Tensor frames = trainer::to_frames(part.video[0]);
+    Tensor frames = trainer::to_frames(part.video[0]);
+    if (!views_.empty()) {
+      const auto count = static_cast<int64_t>(views_.size());
+      const Tensors parts = frames.chunk(count);
+      for (std::size_t v = 0; v < views_.size(); ++v) views_[v]->add(parts[v].contiguous());
+      frames = view_grid(frames, count);
+    }
     if (video_) video_->add(frames);
     for (int64_t t = 0; t < frames.size(0); ++t) {
       char name[32];
@@ -95,6 +115,7 @@ class Output {
 
   void finish() {
     if (video_) video_->finish();
+    for (const auto& view : views_) view->finish();
     if (!args_.count("output-tensors")) return;
     Tensor latents = torch::cat(latents_, 2);
     if (picture_) latents = latents.squeeze(2);  // as diffusers returns them
@@ -106,8 +127,11 @@ class Output {
   /// Takes the clip back: its file, its frames and its tensors.
   void discard() const {
     std::error_code ignored;
+    std::vector<fs::path> paths = view_paths_;
     for (const fs::path& path : {path_, beside("-frames"), beside("-beside-real.png"),
                                  fs::path(text_of(args_, "output-tensors"))})
+      paths.push_back(path);
+    for (const fs::path& path : paths)
       if (!path.empty()) fs::remove_all(path, ignored);
   }
 
@@ -130,7 +154,9 @@ class Output {
   const cxxopts::ParseResult& args_;
   fs::path path_, stem_;
   bool picture_;
-  std::unique_ptr<trainer::VideoWriter> video_;
+  std::unique_ptr<trainer::VideoWriter> video_;               ///< of several views, their grid
+  std::vector<std::unique_ptr<trainer::VideoWriter>> views_;  ///< of each view, where there are any
+  std::vector<fs::path> view_paths_;
   std::vector<Tensor> latents_, videos_, first_;
   Tensor last_;
   double changes_ = 0;
@@ -143,6 +169,16 @@ inline Json control_record(const WorldRequest& request) {
   for (const auto& [name, control] : request.controls)
     record[name.empty() ? "control" : name] = {{"weight", control.weight},
                                                {"mask", static_cast<bool>(control.mask)}};
+  return record;
+}
+
+inline Json view_record(const cxxopts::ParseResult& args, const WorldRequest& request) {
+  Json record = Json::array();
+  if (!request.views.defined()) return record;
+  const std::vector<ViewArgument> views = views_of(args);
+  for (int64_t v = 0; v < request.views.size(0); ++v)
+    record.push_back({{"camera", camera_name(request.views[v].item<int64_t>())},
+                      {"prompt", views.empty() ? "" : views[static_cast<std::size_t>(v)].prompt}});
   return record;
 }
 
@@ -167,6 +203,7 @@ inline void write_record(const cxxopts::ParseResult& args, const WorldPipeline& 
               {"controls", control_record(request)},
               {"control_weight", request.control_scale},
               {"actions", text_of(args, "actions")},
+              {"views", view_record(args, request)},
               {"dtype", args["dtype"].as<std::string>()},
               {"vae_tiling", pipeline.vae->tiling().has_value()},
               {"text", request.prompt_embeds.defined() ? "embeddings" : "none"},

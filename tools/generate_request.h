@@ -12,6 +12,7 @@
 #include "modules/hub/safetensors.h"
 #include "modules/pipeline/world.h"
 #include "tools/controls.h"
+#include "tools/generate_views.h"
 #include "trainer/data/media_writer.h"
 #include "trainer/data/robot_actions.h"
 #include "trainer/data/video_reader.h"
@@ -112,10 +113,9 @@ struct GivenFootage {
   Tensor real;   ///< given frames and what follows, at most num_frames; undefined without --start
 };
 
-inline GivenFootage read_footage(const cxxopts::ParseResult& args, const WorldRequest& request,
-                                 int64_t needed) {
+inline GivenFootage read_footage(const cxxopts::ParseResult& args, const fs::path& path,
+                                 const WorldRequest& request, int64_t needed) {
   const trainer::FrameSize size{.height = *request.height, .width = *request.width};
-  const fs::path path = text_of(args, "video");
   const double fps = *request.fps;
   const auto info = trainer::probe_video(path);
   const auto total = static_cast<int64_t>(trainer::timeline(info, fps).size());
@@ -127,6 +127,36 @@ inline GivenFootage read_footage(const cxxopts::ParseResult& args, const WorldRe
   const Tensor read =
       trainer::read_video(path, info, {.first = first, .frames = frames, .fps = fps, .size = size});
   return {read.slice(0, 0, needed), args.count("start") ? read : Tensor()};
+}
+
+// What the views start from: a picture each, or a video each.
+inline void take_views(const cxxopts::ParseResult& args, const WorldPipeline& pipeline,
+                       WorldRequest& request) {
+  const std::vector<ViewArgument> views = views_of(args);
+  const auto given = [](const ViewArgument& view) { return !view.file.empty(); };
+  const auto files = std::count_if(views.begin(), views.end(), given);
+  if (files == 0 || request.condition_frames == 0) return;
+  require(files == static_cast<std::ptrdiff_t>(views.size()), "--view: ", files, " of ",
+          views.size(), " views have a file to start from; expected all or none");
+  const auto pictures = std::count_if(
+      views.begin(), views.end(), [](const ViewArgument& view) { return is_picture(view.file); });
+  require(pictures == 0 || pictures == files, "--view: expected pictures, or videos, not both");
+  if (!request.condition_frames) request.condition_frames = pictures > 0 ? 1 : 2;
+  require(pictures == 0 || *request.condition_frames == 1, "--condition-frames: pictures are one ",
+          "given latent frame, got ", *request.condition_frames);
+  if (!request.num_frames) request.num_frames = settings_of(pipeline, request.compat).frames;
+  Tensors starts;
+  for (const ViewArgument& view : views) {
+    const Tensor frames =
+        pictures > 0
+            ? trainer::read_image(view.file, {.height = *request.height, .width = *request.width})
+                  .unsqueeze(0)
+            : read_footage(args, view.file, request,
+                           pipeline.vae->video_frames(*request.condition_frames))
+                  .given;
+    starts.push_back(trainer::from_frames(frames.contiguous()));
+  }
+  request.video = torch::stack(starts);
 }
 
 inline WorldRequest make_request(const cxxopts::ParseResult& args) {
@@ -160,6 +190,11 @@ inline WorldRequest make_request(const cxxopts::ParseResult& args) {
                                                   {.pose = args["action-scale"].as<double>(),
                                                    .gripper = args["gripper-scale"].as<double>()})
                           .all();
+  std::vector<int64_t> cameras;
+  for (const ViewArgument& view : views_of(args)) cameras.push_back(view.camera);
+  if (!cameras.empty()) request.views = torch::tensor(cameras);
+  require(cameras.empty() || (!args.count("image") && !args.count("video")),
+          "--view: each view has its own file (NAME=FILE); --image and --video are for one view");
   if (args.count("inputs")) take_inputs(text_of(args, "inputs"), request);
   return request;
 }
@@ -168,13 +203,18 @@ inline WorldRequest make_request(const cxxopts::ParseResult& args) {
 // command line has none.
 inline GivenFootage take_files(const cxxopts::ParseResult& args, const WorldPipeline& pipeline,
                                WorldRequest& request) {
-  WorldFamily family = world_family(pipeline.index.class_name, "model_index.json");
-  if (request.compat == Compat::kNvidia) family = nvidia_settings(family);
+  const WorldFamily family = settings_of(pipeline, request.compat);
+  require(!multi_view(*pipeline.transformer) || args.count("view") || !args.count("prompt"),
+          "--prompt: the model has several views; name its cameras with --view");
   request.height = request.height.value_or(family.height);
   request.width = request.width.value_or(family.width);
   take_controls(args, request, request.controls);
   request.fps = request.fps.value_or(family.fps);
   GivenFootage footage;
+  if (args.count("view")) {
+    take_views(args, pipeline, request);
+    return footage;
+  }
   if (args.count("image")) {
     footage.given = trainer::read_image(text_of(args, "image"),
                                         {.height = *request.height, .width = *request.width})
@@ -183,7 +223,8 @@ inline GivenFootage take_files(const cxxopts::ParseResult& args, const WorldPipe
   } else if (args.count("video")) {
     if (!request.num_frames) request.num_frames = family.frames;
     if (!request.condition_frames) request.condition_frames = 2;
-    footage = read_footage(args, request, pipeline.vae->video_frames(*request.condition_frames));
+    footage = read_footage(args, text_of(args, "video"), request,
+                           pipeline.vae->video_frames(*request.condition_frames));
   }
   if (footage.given.defined())
     request.video = trainer::from_frames(footage.given.contiguous()).unsqueeze(0);

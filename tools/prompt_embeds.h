@@ -14,6 +14,7 @@
 #include "modules/pipeline/world.h"
 #include "tools/generate_jobs.h"
 #include "tools/generate_load.h"
+#include "tools/generate_views.h"
 
 namespace cosmos::tools {
 
@@ -74,16 +75,19 @@ inline std::string encode_prompts(const cxxopts::ParseResult& args, JobList& job
   std::unique_ptr<modules::PromptEncoder> encoder;
   int64_t cut = 0;
   jobs.each([&](const Job& job) {
-    for (const char* option : {"prompt", "negative-prompt"}) {
-      if (!job.args.count(option)) continue;
-      const std::string text = job.args[option].as<std::string>();
+    std::vector<std::string> texts = prompts_of(job.args);
+    for (const std::string& text : negative_prompts_of(job.args)) texts.push_back(text);
+    for (const std::string& text : texts) {
       if (embeds.has(text)) continue;
       require(args.count("pipeline") > 0,
               "--prompt: needs --pipeline DIR with text_encoder/ and tokenizer/ (or hand "
               "embeddings over with --inputs)");
       if (!encoder) encoder = load_encoder(args);
       int64_t here = 0;
-      embeds.add(text, encoder->encode({text}, modules::kPromptTokens, &here).cpu());
+      const bool blank = text == kBlankPrompt;
+      Tensor encoded = encoder->encode({blank ? " " : text}, modules::kPromptTokens, &here).cpu();
+      if (blank && dynamic_cast<const modules::T5PromptEncoder*>(encoder.get())) encoded.zero_();
+      embeds.add(text, encoded);
       cut += here;
     }
   });
@@ -97,13 +101,17 @@ inline std::string encode_prompts(const cxxopts::ParseResult& args, JobList& job
 /// Fills what --inputs left undefined of `request`'s embeddings.
 inline void take_prompts(const Job& job, const PromptEmbeds& embeds,
                          modules::WorldRequest& request) {
-  const auto fill = [&](const char* option, const char* name, Tensor& slot) {
-    if (!job.args.count(option)) return;
+  const auto fill = [&](const char* option, const std::vector<std::string>& texts, const char* name,
+                        Tensor& slot) {
+    if (texts.empty()) return;
     require(!slot.defined(), "--", option, ": --inputs has ", name, " already");
-    slot = embeds.of(job.args[option].as<std::string>());
+    Tensors parts;
+    for (const std::string& text : texts) parts.push_back(embeds.of(text));
+    slot = parts.size() == 1 ? parts.front() : torch::cat(parts, 1);
   };
-  fill("prompt", "prompt_embeds", request.prompt_embeds);
-  fill("negative-prompt", "negative_prompt_embeds", request.negative_prompt_embeds);
+  fill("prompt", prompts_of(job.args), "prompt_embeds", request.prompt_embeds);
+  fill("negative-prompt", negative_prompts_of(job.args), "negative_prompt_embeds",
+       request.negative_prompt_embeds);
 }
 
 }  // namespace cosmos::tools
