@@ -3,6 +3,7 @@
 #include <map>
 
 #include "modules/core/fields.h"
+#include "trainer/data/multiview_dataset.h"
 #include "trainer/data/video_dataset.h"
 
 namespace cosmos::trainer {
@@ -13,22 +14,29 @@ struct Entry {
   DatasetCheck check;
 };
 
-VideoDatasetConfig read_video_config(const Json& json, const std::string& where) {
-  VideoDatasetConfig config;
+template <typename Config>
+Config read_config(const Json& json, const std::string& where) {
+  Config config;
   modules::read_fields(json, config, where, modules::UnknownKeys::kRefuse);
   validate(config, where);
   return config;
 }
 
+// A dataset that has its settings in fields.
+template <typename Data, typename Config>
+Entry entry_of() {
+  return {[](const Json& json, const std::string& where) -> std::shared_ptr<Dataset> {
+            return std::make_shared<Data>(read_config<Config>(json, where), where);
+          },
+          [](const Json& json, const std::string& where) {
+            return modules::write_fields(read_config<Config>(json, where));
+          }};
+}
+
 std::map<std::string, Entry>& entries() {
   static std::map<std::string, Entry> table{
-      {"video",
-       {[](const Json& json, const std::string& where) -> std::shared_ptr<Dataset> {
-          return std::make_shared<VideoDataset>(read_video_config(json, where), where);
-        },
-        [](const Json& json, const std::string& where) {
-          return modules::write_fields(read_video_config(json, where));
-        }}}};
+      {"multiview", entry_of<MultiViewDataset, MultiViewDatasetConfig>()},
+      {"video", entry_of<VideoDataset, VideoDatasetConfig>()}};
   return table;
 }
 

@@ -23,7 +23,8 @@ using DatasetCheck = std::function<Json(const Json& config, const std::string& w
 /// Without a check, check_dataset returns the settings as they are.
 void register_dataset(const std::string& type, DatasetFactory factory, DatasetCheck check = {});
 
-/// Throws Error naming the nearest known type. "video" is built in, and the default.
+/// Throws Error naming the nearest known type. "video", the default, and "multiview" are
+/// built in.
 std::shared_ptr<Dataset> make_dataset(const Json& config, const std::string& where);
 /// For --check: the settings with every default, `type` included; no file is touched.
 Json check_dataset(const Json& config, const std::string& where);

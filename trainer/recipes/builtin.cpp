@@ -5,6 +5,7 @@
 #include "trainer/recipes/diffusion.h"
 #include "trainer/recipes/dpo.h"
 #include "trainer/recipes/grpo.h"
+#include "trainer/recipes/multiview.h"
 #include "trainer/recipes/sft.h"
 #include "trainer/recipes/tokenizer.h"
 #include "trainer/recipes/transfer.h"
@@ -16,6 +17,7 @@ void register_builtin_recipes() {
   register_recipe("action", make_action_recipe);
   register_recipe("dpo", make_dpo_recipe);
   register_recipe("grpo", make_grpo_recipe);
+  register_recipe("multiview", make_multiview_recipe);
   register_recipe("predict", make_diffusion_recipe);
   register_recipe("sft", make_sft_recipe);
   register_recipe("tokenizer", make_tokenizer_recipe);

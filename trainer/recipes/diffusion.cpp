@@ -127,7 +127,7 @@ std::shared_ptr<modules::Model> DiffusionRecipe::model_without_weights() {
   if (transformer_ || (config_.lora && config_.lora->use_dora)) return nullptr;
   {
     const modules::HollowInit without_bytes;
-    transformer_ = std::make_shared<CosmosTransformer3DModel>(dit_config());
+    transformer_ = fresh_transformer();
   }
   hollow_ = true;
   const uint64_t adapter_seed = next_seed();
@@ -208,9 +208,14 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
   Draws draws;
   draws.x0 = latents->second.to(torch::kFloat32);
   const auto [B, C, T, H, W] = dims<5>(draws.x0, "latents");
+  if (const auto views = batch.tensors.find("view_indices"); views != batch.tensors.end())
+    draws.views = views->second;
+  const int64_t views = draws.views.defined() ? draws.views.size(1) : 1;
+  const int64_t frames = T / views;  // of a view; each is given its first ones
   const auto text = batch.tensors.find("text_embeds");
-  draws.text =
-      text != batch.tensors.end() ? text->second : modules::no_text(*transformer(), B).to(device());
+  draws.text = text != batch.tensors.end()
+                   ? text->second
+                   : modules::no_text(*transformer(), B).repeat({1, views, 1}).to(device());
   std::vector<double> sigmas, shown_sigmas;
   std::vector<bool> dropped;
   Tensors noise, shown_noise;
@@ -218,13 +223,13 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
     const auto key =
         static_cast<uint64_t>(training ? index : index * config_.validation_draws + repeat);
     Philox level(seed, Purpose::kTimestep, key);
-    sigmas.push_back(draw_sigma(diffusion_, T, level));
+    sigmas.push_back(draw_sigma(diffusion_, frames, level));
     Philox normal(seed, Purpose::kNoise, key);
     noise.push_back(normal.normal({C, T, H, W}));
     Philox condition(seed, Purpose::kCondition, key);
     const int64_t given =
         modules::draw_condition_frames(config_.condition_frames, condition.uniform());
-    draws.given.push_back(std::min(given, T - 1));  // something must be left to generate
+    draws.given.push_back(std::min(given, frames - 1));  // something must be left to generate
     dropped.push_back(condition.uniform() < config_.text_dropout && training);
     if (diffusion_.formulation != Formulation::kEdm) continue;
     // Predict1 shows given frames under a little noise, ln s ~ N(-3, 2).
@@ -234,7 +239,7 @@ DiffusionRecipe::Draws DiffusionRecipe::draw(const Batch& batch, uint64_t seed, 
   }
   draws.sigma = torch::tensor(sigmas, torch::kFloat64);
   draws.noise = modules::to_device(torch::stack(noise), device());
-  draws.indicator = modules::condition_indicator(draws.given, T);
+  draws.indicator = modules::condition_indicator(draws.given, frames).repeat({1, 1, views, 1, 1});
   draws.text = modules::drop_text(draws.text, dropped);
   // Given frames are frames at a level of their own; they bear no loss, so their noise is free.
   Tensor shown = torch::zeros_like(draws.sigma);
@@ -265,6 +270,7 @@ Tensor DiffusionRecipe::sample_losses(CosmosTransformer3DModel& model, const Dra
   const Tensor mask = modules::condition_mask(draws.indicator, input.size(3), input.size(4));
   auto options = network_options(draws.control, draws.fps);
   options.action = draws.action;
+  options.view_indices = draws.views;
   const Tensor output = modules::dit_network(model, options)(input, time, mask, draws.text);
   return clip_losses(diffusion_, output, draws.x0, draws.noise, draws.sigma,
                      modules::frame_weights(draws.indicator, loss_frames_));
@@ -294,11 +300,17 @@ Tensor DiffusionRecipe::scalar_losses(const Draws& draws) {
   const modules::Mixture x = noisy_mixture(diffusion_, draws.sigma);        // p, q
   const modules::Mixture target = target_mixture(diffusion_, draws.sigma);  // a, b
   std::vector<double> moments;
+  const std::size_t views = draws.views.defined() ? draws.views.size(1) : 1;
+  const std::size_t frames = std::max<std::size_t>(second_moments_.size() / views, 1);
   for (const int64_t given : draws.given) {
-    const auto begin = std::min<std::size_t>(given, second_moments_.size() - 1);
-    double sum = 0;
-    for (std::size_t t = begin; t < second_moments_.size(); ++t) sum += second_moments_[t];
-    moments.push_back(sum / static_cast<double>(second_moments_.size() - begin));
+    const auto begin = std::min<std::size_t>(given, frames - 1);
+    double sum = 0, count = 0;
+    for (std::size_t t = 0; t < second_moments_.size(); ++t) {
+      if (t % frames < begin) continue;
+      sum += second_moments_[t];
+      ++count;
+    }
+    moments.push_back(sum / count);
   }
   const Tensor m = torch::tensor(moments, torch::kFloat64);
   const Tensor c =

@@ -70,6 +70,7 @@ class DiffusionRecipe : public Recipe {
     std::optional<double> fps;
     std::vector<int64_t> given;
     Tensor action;  ///< [B, T' - 1, A] of a robot; undefined: none
+    Tensor views;   ///< [B, V], which camera each view along T is; undefined: one view
     ControlDraw control;
   };
   virtual Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat = 0);

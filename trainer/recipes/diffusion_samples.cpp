@@ -48,11 +48,15 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     const int64_t item = i * validation_->size() / count;
     const Sample sample = validation_->get(item, 0, item);
     const Tensor latents = sample.tensors.at("latents").unsqueeze(0).to(device());
-    const int64_t given = std::min(config_.samples.condition_frames, latents.size(2) - 1);
+    const auto cameras = sample.tensors.find("view_indices");
+    const int64_t views = cameras == sample.tensors.end() ? 1 : cameras->second.size(0);
+    const int64_t length = latents.size(2) / views;  // of a view
+    const int64_t given = std::min(config_.samples.condition_frames, length - 1);
     const modules::GivenFrames frames{
-        .latents = latents, .indicator = modules::condition_indicator({given}, latents.size(2))};
+        .latents = latents,
+        .indicator = modules::condition_indicator({given}, length).repeat({1, 1, views, 1, 1})};
     const auto embeds = sample.tensors.find("text_embeds");
-    const Tensor no_text = modules::no_text(*transformer(), 1);
+    const Tensor no_text = modules::no_text(*transformer(), 1).repeat({1, views, 1});
     const auto sampler = modules::make_sampler(sampler_config(diffusion_), config_.samples.steps);
     modules::Philox random(static_cast<uint64_t>(i), modules::Purpose::kSampler);
     const auto control = sample.tensors.find("control_latents");
@@ -62,6 +66,7 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     auto options = network_options(shown_control, {});
     if (const auto action = sample.tensors.find("action"); action != sample.tensors.end())
       options.action = action->second.unsqueeze(0).to(device());
+    if (cameras != sample.tensors.end()) options.view_indices = cameras->second.unsqueeze(0);
     const Tensor generated =
         denoise(modules::dit_network(*transformer(), options), *sampler,
                 random.normal(latents.sizes()).to(device()), frames,
@@ -70,15 +75,23 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
                  .guidance = config_.samples.guidance,
                  .condition_time = config_.condition_time});
 
+    // Views below each other.
     const auto pixels = [&](const Tensor& z) {
-      const Tensor raw = tokenizer_->denormalize_latents(z / diffusion_.sigma_data);
-      return to_frames(tokenizer_->decode(raw)[0].clamp(-1, 1).cpu());
+      Tensors rows;
+      for (const Tensor& view : z.chunk(views, 2)) {
+        const Tensor raw = tokenizer_->denormalize_latents(view / diffusion_.sigma_data);
+        rows.push_back(to_frames(tokenizer_->decode(raw)[0].clamp(-1, 1).cpu()));
+      }
+      return torch::cat(rows);
     };
     const Tensor clip = pixels(generated), decoded = pixels(latents);
     const Sample source = validation_clips_->get(item, 0, item);
     const auto video = source.tensors.find("video");
-    const Tensor real =
-        video == source.tensors.end() ? decoded : video->second.permute({1, 2, 3, 0}).contiguous();
+    const Tensor real = video == source.tensors.end() ? decoded
+                                                      : video->second.unflatten(0, {views, 3})
+                                                            .permute({0, 2, 3, 4, 1})
+                                                            .flatten(0, 1)
+                                                            .contiguous();
 
     // Rows: the real clip, what the tokenizer makes of it, its control videos where there are any,
     // what the model makes of its start.
@@ -92,7 +105,7 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
         names.insert(names.end() - 1, "control");
       }
     }
-    write_png(files.back(), contact_sheet(torch::cat(rows), real.size(0)));
+    write_png(files.back(), contact_sheet(torch::cat(rows), real.size(0) / views));
     modules::write_json(dir / (name + ".json"), {{"item", validation_->item_name(item)},
                                                  {"rows", names},
                                                  {"condition_frames", given},

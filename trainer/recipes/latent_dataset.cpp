@@ -15,11 +15,11 @@ class Encoder {
 
   Sample operator()(Sample sample) const {
     const torch::NoGradGuard no_grad;
-    Tensor latents;
+    Tensors views;  // of several cameras, one after another along T
     if (const auto found = sample.tensors.find("latents"); found != sample.tensors.end()) {
-      latents = found->second.to(torch::kFloat32).unsqueeze(0);
+      views = {found->second.to(torch::kFloat32).unsqueeze(0)};
     } else {
-      latents = encode(sample, "video")[0];
+      views = encode(sample, "video");
     }
     if (sample.tensors.count("control")) {
       Tensors controls = encode(sample, "control");
@@ -27,7 +27,9 @@ class Encoder {
       sample.tensors["control_latents"] = torch::cat(controls).contiguous();
       sample.tensors.erase("control");
     }
-    if (tokenizer_) latents = tokenizer_->normalize_latents(latents);
+    for (Tensor& view : views)
+      if (tokenizer_) view = tokenizer_->normalize_latents(view);
+    const Tensor latents = torch::cat(views, 2);
     sample.tensors["latents"] = (latents * scale_).squeeze(0).contiguous();
     sample.tensors.erase("video");
     return sample;
