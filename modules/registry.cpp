@@ -13,6 +13,7 @@
 #include "modules/tokenizer/discrete_video.h"
 #include "modules/tokenizer/image_tokenizer.h"
 #include "modules/transfer/control_net.h"
+#include "modules/transfer/multiview_control_net.h"
 #include "modules/transfer/transfer1.h"
 #include "modules/transnet/transnet.h"
 #include "modules/vlm/language_model.h"
@@ -59,6 +60,11 @@ void register_builtin_models() {
          return std::make_shared<CosmosDiscreteVideoTokenizer>(config, where);
        }},
       {"CosmosImageTokenizer", make_image_tokenizer},
+      {"CosmosMultiViewControlNetModel",
+       [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+         return std::make_shared<CosmosMultiViewControlNetModel>(
+             MultiViewControlConfig::from_json(config, where));
+       }},
       {"CosmosMultiViewTransformer3DModel",
        [](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
          return std::make_shared<CosmosMultiViewTransformer3DModel>(

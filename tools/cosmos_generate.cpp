@@ -82,7 +82,7 @@ cxxopts::Options make_options() {
     ("actions", "robots: annotation file (.json) with states, or actions, of every frame (trainer/data/robot_actions.h)", text())
     ("action-scale", "factor on the six numbers of a pose", number()->default_value("20"))
     ("gripper-scale", "factor on the gripper's number", number()->default_value("1"))
-    ("control", "NAME[=FILE][:WEIGHT][@MASK], MASK a file or the weights of frames (1,0); edge and blur may be made from --control-from; repeatable", cxxopts::value<std::vector<std::string>>())
+    ("control", "NAME[=FILE][:WEIGHT][@MASK], MASK a file or the weights of frames (1,0); edge and blur may be made from --control-from; with --view NAME/CAMERA=FILE of every view; repeatable", cxxopts::value<std::vector<std::string>>())
     ("control-from", "RGB clip that edge and blur without FILE are made from", text())
     ("control-start", "first frame that is read of the control videos", integer()->default_value("0"))
     ("control-strength", "of those: very_low, low, medium, high, very_high", text()->default_value("medium"))

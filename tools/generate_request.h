@@ -93,8 +93,16 @@ inline void take_controls(const cxxopts::ParseResult& args, const WorldRequest& 
       .size = {.height = *request.height, .width = *request.width},
       .start = args["control-start"].as<int64_t>(),
       .length = request.num_frames.value_or(kPictureLength)};
+  const std::vector<ViewArgument> views = views_of(args);
+  std::map<std::string, std::map<int64_t, ControlSignal>> by_camera;
   for (const std::string& text : list_of(args, "control")) {
     const ControlArgument argument = parse_control(text);
+    if (const auto slash = argument.name.find('/'); !views.empty() && slash != std::string::npos) {
+      const int64_t camera = camera_index(argument.name.substr(slash + 1), "--control " + text);
+      require(!argument.file.empty(), "--control ", text, ": expected ", argument.name, "=FILE");
+      by_camera[argument.name.substr(0, slash)][camera] = open_control(argument, options);
+      continue;
+    }
     if (const auto given = controls.find(argument.name);
         given != controls.end() && argument.file.empty() && options.from.empty()) {
       require(argument.mask.empty(), "--control ", text, ": the control comes from --inputs, and ",
@@ -105,6 +113,7 @@ inline void take_controls(const cxxopts::ParseResult& args, const WorldRequest& 
     require(!controls.count(argument.name), "--control: ", argument.name, " is given twice");
     controls[argument.name] = open_control(argument, options);
   }
+  for (const auto& [name, given] : by_camera) controls[name] = join_controls(name, given, views);
 }
 
 // Frames of --video: the given ones and, for the record, those that follow them.

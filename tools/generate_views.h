@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cxxopts.hpp>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,42 @@ inline std::vector<std::string> negative_prompts_of(const cxxopts::ParseResult& 
   for (std::string& text : texts)
     if (text != kBlankPrompt) text = negative;
   return texts;
+}
+
+/// One control of all views from that of each, in the order of `views`: their frames, and masks
+/// where there are any, beside each other.
+inline modules::ControlSignal join_controls(const std::string& name,
+                                            const std::map<int64_t, modules::ControlSignal>& given,
+                                            const std::vector<ViewArgument>& views) {
+  std::vector<modules::ControlSignal> parts;
+  for (const ViewArgument& view : views) {
+    const std::string camera = modules::camera_name(view.camera);
+    const auto found = given.find(view.camera);
+    require(found != given.end(), "--control ", name, ": expected ", name, "/", camera,
+            "=FILE too, every view has its own");
+    const modules::ControlSignal& first = parts.empty() ? found->second : parts.front();
+    require(found->second.weight == first.weight &&
+                static_cast<bool>(found->second.mask) == static_cast<bool>(first.mask),
+            "--control ", name, "/", camera,
+            ": expected the weight of the other views, and a mask ", "where they have one");
+    parts.push_back(found->second);
+  }
+  require(given.size() == parts.size(), "--control ", name, ": names a camera that is no --view");
+  modules::ControlSignal all{.weight = parts.front().weight};
+  all.length = parts.front().length;
+  for (const auto& part : parts) all.length = std::min(all.length, part.length);
+  all.frames = [parts](int64_t first, int64_t count) {
+    Tensors frames;
+    for (const auto& part : parts) frames.push_back(part.frames(first, count));
+    return torch::cat(frames);
+  };
+  if (parts.front().mask)
+    all.mask = [parts](int64_t first, int64_t count) {
+      Tensors masks;
+      for (const auto& part : parts) masks.push_back(part.mask(first, count));
+      return torch::cat(masks);
+    };
+  return all;
 }
 
 /// Views side by side in rows, in their order, black where there is none.

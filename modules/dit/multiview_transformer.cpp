@@ -24,6 +24,37 @@ Json MultiViewConfig::to_json() const {
   return json;
 }
 
+int64_t count_views(const DitInputs& in, int64_t state_t, int64_t cameras) {
+  const int64_t B = in.hidden_states.size(0), T = in.hidden_states.size(2), views = T / state_t;
+  require(T % state_t == 0 && views >= 1 && views <= cameras, "hidden_states: expected 1 to ",
+          cameras, " views of ", state_t, " latent frames (state_t), got ", T, " frames");
+  require(in.encoder_hidden_states.size(1) % views == 0,
+          "encoder_hidden_states: expected the texts of ", views,
+          " views one after another, equally long, got ", in.encoder_hidden_states.size(1),
+          " tokens");
+  const Tensor& index = in.view_indices;
+  if (!index.defined()) return views;
+  check_shape(index, "view_indices", {index.dim() > 0 && index.size(0) == 1 ? 1 : B, views},
+              "[1 or B, views]");
+  require(!index.is_floating_point() && index.min().item<int64_t>() >= 0 &&
+              index.max().item<int64_t>() < cameras,
+          "view_indices: expected integers in [0, ", cameras, ")");
+  return views;
+}
+
+Tensor view_cameras(const DitInputs& in, int64_t state_t) {
+  const Tensor index = in.view_indices.defined()
+                           ? in.view_indices.to(torch::kLong)
+                           : torch::arange(in.hidden_states.size(2) / state_t).unsqueeze(0);
+  return index.to(in.hidden_states.device());
+}
+
+Tensor with_view_code(const Tensor& x, const Tensor& code, int64_t state_t) {
+  const auto [B, C, T, H, W] = dims<5>(x, "hidden_states");
+  const Tensor by_frame = code.transpose(1, 2).repeat_interleave(state_t, 2);  // [B | 1, E, T]
+  return torch::cat({x, by_frame.unsqueeze(3).unsqueeze(4).expand({B, -1, T, H, W})}, 1);
+}
+
 CosmosMultiViewTransformer3DModel::CosmosMultiViewTransformer3DModel(const MultiViewConfig& config)
     : CosmosTransformer3DModel(config.dit, config.view_condition_dim), view_config_(config) {
   view_embeddings_ = register_module("view_embeddings",
@@ -59,44 +90,21 @@ void CosmosMultiViewTransformer3DModel::start_from(const CosmosTransformer3DMode
 }
 
 int64_t CosmosMultiViewTransformer3DModel::views(const DitInputs& in) const {
-  const int64_t B = in.hidden_states.size(0), T = in.hidden_states.size(2);
-  const int64_t most = view_config_.n_cameras_emb, views = T / view_config_.state_t;
-  require(T % view_config_.state_t == 0 && views >= 1 && views <= most,
-          "hidden_states: expected 1 to ", most, " views of ", view_config_.state_t,
-          " latent frames (state_t), got ", T, " frames");
-  require(in.encoder_hidden_states.size(1) % views == 0,
-          "encoder_hidden_states: expected the texts of ", views,
-          " views one after another, equally long, got ", in.encoder_hidden_states.size(1),
-          " tokens");
-  const Tensor& index = in.view_indices;
-  if (!index.defined()) return views;
-  check_shape(index, "view_indices", {index.dim() > 0 && index.size(0) == 1 ? 1 : B, views},
-              "[1 or B, views]");
-  require(!index.is_floating_point() && index.min().item<int64_t>() >= 0 &&
-              index.max().item<int64_t>() < most,
-          "view_indices: expected integers in [0, ", most, ")");
-  return views;
+  return count_views(in, view_config_.state_t, view_config_.n_cameras_emb);
 }
 
 Tensor CosmosMultiViewTransformer3DModel::embed_patches(const DitInputs& in) {
   const int64_t state_t = view_config_.state_t;
-  const Tensor index = in.view_indices.defined()
-                           ? in.view_indices.to(torch::kLong)
-                           : torch::arange(in.hidden_states.size(2) / state_t).unsqueeze(0);
   const Tensor code =
       run_block("view_embeddings", *view_embeddings_, {},
-                [this, index = index.to(in.hidden_states.device())](const Tensors&) -> Tensors {
+                [this, index = view_cameras(in, state_t)](const Tensors&) -> Tensors {
                   return {view_embeddings_(index)};
-                })[0];  // [B | 1, V, E]
-  return run_block(
-      "patch_embed", *patch_embed_, {concat_masks(in, config_.concat_padding_mask), code},
-      [this, state_t](const Tensors& inputs) -> Tensors {
-        const auto [B, C, T, H, W] = dims<5>(inputs[0], "hidden_states");
-        const Tensor by_frame =
-            inputs[1].transpose(1, 2).repeat_interleave(state_t, 2);  // [.., E, T]
-        const Tensor views = by_frame.unsqueeze(3).unsqueeze(4);
-        return {patch_embed_(torch::cat({inputs[0], views.expand({B, -1, T, H, W})}, 1))};
-      })[0];
+                })[0];
+  return run_block("patch_embed", *patch_embed_,
+                   {concat_masks(in, config_.concat_padding_mask), code},
+                   [this, state_t](const Tensors& inputs) -> Tensors {
+                     return {patch_embed_(with_view_code(inputs[0], inputs[1], state_t))};
+                   })[0];
 }
 
 }  // namespace cosmos::modules

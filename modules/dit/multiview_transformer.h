@@ -35,6 +35,14 @@ struct MultiViewConfig {
   Json to_json() const;
 };
 
+/// Views of a call. Throws Error when T, text or view_indices do not fit.
+int64_t count_views(const DitInputs& inputs, int64_t state_t, int64_t cameras);
+/// Which camera each view is, [B | 1, V], on the latents' device.
+Tensor view_cameras(const DitInputs& inputs, int64_t state_t);
+/// Beside x the embedding of each of its views, along channels.
+/// x: [B, C, V state_t, H, W], code: [B | 1, V, E] -> [B, C + E, V state_t, H, W]
+Tensor with_view_code(const Tensor& x, const Tensor& code, int64_t state_t);
+
 class CosmosMultiViewTransformer3DModel : public CosmosTransformer3DModel {
  public:
   /// Fresh embeddings are standard normal, as NVIDIA's.

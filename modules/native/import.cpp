@@ -14,6 +14,7 @@
 #include "modules/native/native_keys.h"
 #include "modules/tokenizer/discrete_video.h"
 #include "modules/tokenizer/native_names.h"
+#include "modules/transfer/multiview_control_net.h"
 #include "modules/transfer/native_names.h"
 
 namespace cosmos::modules {
@@ -123,10 +124,41 @@ void note_rope(Work& work, const Json& config) {
   work.result.notes.push_back(text.str());
 }
 
-void import_control(Work& work, DitConfig& base, const LazyTensors& base_tensors) {
+// The cameras' table tells all but the latent frames of a view.
+MultiViewConfig multiview_config_of(Work& work, DitConfig dit, const LazyTensor& table) {
+  require(table.shape.size() == 2 && table.shape[1] < dit.in_channels, work.where,
+          ": view_embeddings.weight: expected [cameras, fewer than the stem's ", dit.in_channels,
+          " channels], got ", c10::IntArrayRef(table.shape));
+  MultiViewConfig config;
+  config.n_cameras_emb = table.shape[0];
+  config.view_condition_dim = table.shape[1];
+  dit.in_channels -= config.view_condition_dim;
+  // As released: 8 latent frames of the base's 24, whose positions are stretched over as many.
+  dit.rope_scale = {static_cast<double>(config.state_t) / 24, 3, 3};
+  config.dit = dit;
+  work.result.notes.push_back("state_t " + std::to_string(config.state_t) +
+                              " (latent frames of a view) is the released models'; weights do not "
+                              "tell it");
+  return config;
+}
+
+void import_control(Work& work, DitConfig& base, const LazyTensors& base_tensors,
+                    const MultiViewConfig* views) {
   LazyTensors control = take(work, control_native_names());
   Json config = control_config_of(control, base, work.where);
-  base.controlnet_block_every_n = base.num_layers / config["n_controlnet_blocks"].get<int64_t>();
+  if (views) {
+    MultiViewControlConfig own = {.net = ControlNetConfig::from_json(config, work.where),
+                                  .state_t = views->state_t,
+                                  .n_cameras_emb = views->n_cameras_emb,
+                                  .view_condition_dim = views->view_condition_dim,
+                                  .hint_layers = 0};
+    own.net.in_channels -= own.view_condition_dim;
+    while (control.count("hint_embed." + std::to_string(2 * own.hint_layers) + ".weight"))
+      ++own.hint_layers;
+    config = own.to_json();
+  }
+  const auto blocks = config["n_controlnet_blocks"].get<int64_t>();
+  base.controlnet_block_every_n = (base.num_layers + blocks - 1) / blocks;
   for (const auto& [name, tensor] : base_tensors) {
     const std::string copy =
         name == "patch_embed.proj.weight" ? "patch_embed_base.proj.weight" : name;
@@ -155,24 +187,6 @@ Json action_config_of(Work& work, const DitConfig& dit, const LazyTensor& fc1) {
   return config.to_json();
 }
 
-// The cameras' table tells all but the latent frames of a view.
-Json multiview_config_of(Work& work, DitConfig dit, const LazyTensor& table) {
-  require(table.shape.size() == 2 && table.shape[1] < dit.in_channels, work.where,
-          ": view_embeddings.weight: expected [cameras, fewer than the stem's ", dit.in_channels,
-          " channels], got ", c10::IntArrayRef(table.shape));
-  MultiViewConfig config;
-  config.n_cameras_emb = table.shape[0];
-  config.view_condition_dim = table.shape[1];
-  dit.in_channels -= config.view_condition_dim;
-  // As released: 8 latent frames of the base's 24, whose positions are stretched over as many.
-  dit.rope_scale = {static_cast<double>(config.state_t) / 24, 3, 3};
-  config.dit = dit;
-  work.result.notes.push_back("state_t " + std::to_string(config.state_t) +
-                              " (latent frames of a view) is the released models'; weights do not "
-                              "tell it");
-  return config.to_json();
-}
-
 void import_dit(Work& work, DitGeneration generation) {
   const bool transfer = work.keys.tensors.count("control_embedder.proj.1.weight") > 0;
   work.result.family = generation == DitGeneration::kPredict1 ? "Predict1 transformer"
@@ -182,11 +196,14 @@ void import_dit(Work& work, DitGeneration generation) {
   DitConfig config = dit_config_of(tensors, work.where);
   const LazyTensors base = tensors;
   const auto action = tensors.find("action_embedder_B_D.fc1.weight");
-  const auto views = tensors.find("view_embeddings.weight");
-  require(views == tensors.end() || !transfer, work.where,
-          ": a control branch of several views, which is not supported");
-  if (transfer) import_control(work, config, base);
-  const Json json = views != tensors.end()    ? multiview_config_of(work, config, views->second)
+  std::optional<MultiViewConfig> views;
+  if (const auto table = tensors.find("view_embeddings.weight"); table != tensors.end()) {
+    views = multiview_config_of(work, config, table->second);
+    config = views->dit;
+  }
+  if (transfer) import_control(work, config, base, views ? &*views : nullptr);
+  if (views) views->dit = config;
+  const Json json = views                     ? views->to_json()
                     : action != tensors.end() ? action_config_of(work, config, action->second)
                                               : config.to_json();
   note_rope(work, json);

@@ -142,7 +142,8 @@ Network dit_network(CosmosTransformer3DModel& transformer, NetworkOptions option
                                      .condition_mask = inputs.condition_mask,
                                      .conditioning_scale = options.control_scale,
                                      .context_cache = inputs.context_cache,
-                                     .fps = options.fps});
+                                     .fps = options.fps,
+                                     .view_indices = options.view_indices});
     if (!residuals.empty() && options.branches.front().net->first_blocks_only())
       residuals.resize(config.num_control_residuals());  // the other blocks get none
     return transformer.forward(inputs);

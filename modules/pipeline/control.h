@@ -20,7 +20,8 @@
 
 namespace cosmos::modules {
 
-/// Frames [first, first + count) of a video, [1, channels, count, H, W]: a chunk is asked for when
+/// Frames [first, first + count) of a video, [1, channels, count, H, W] (of several cameras [views,
+/// ...]): a chunk is asked for when
 /// it is due, so that a long video is never held.
 using FrameSource = std::function<Tensor(int64_t first, int64_t count)>;
 
@@ -28,7 +29,8 @@ using FrameSource = std::function<Tensor(int64_t first, int64_t count)>;
 FrameSource frames_of(Tensor video);
 
 struct ControlSignal {
-  FrameSource frames;  ///< of the control video, 1 or 3 channels in [-1, 1]
+  /// Of the control video, 1 or 3 channels in [-1, 1]; of several cameras [views, ...].
+  FrameSource frames;
   int64_t length = 0;  ///< frames it has
   double weight = 1;
   FrameSource mask = {};  ///< where and when, 1 channel in [0, 1]; none: everywhere

@@ -64,6 +64,7 @@ void choose_view_frames(const WorldFamily& family, WorldRequest& request) {
           "chunk-frames: views are made at once, ", family.frames, " frames each, got ",
           request.chunk_frames.value_or(0));
   request.chunk_frames = family.frames;
+  request.overlap_frames = 0;
 }
 
 void choose_views(const CosmosMultiViewTransformer3DModel* model, WorldRequest& request) {
@@ -83,16 +84,15 @@ void choose_views(const CosmosMultiViewTransformer3DModel* model, WorldRequest& 
           views.numel() > 0 ? std::to_string(views.max().item<int64_t>()) : "");
   require(!request.video.defined() || request.video.size(0) == views.size(0), "video: expected ",
           views.size(0), " views, [views, 3, n, H, W], got ", request.video.sizes());
-  require(request.controls.empty() && !request.actions.defined(),
-          "views: a multi-view model takes neither controls nor actions");
+  require(!request.actions.defined(), "views: a multi-view model takes no actions");
 }
 
 void choose_frames(const WorldPipeline& pipeline, const WorldFamily& family,
                    WorldRequest& request) {
   const VideoTokenizer& vae = *pipeline.vae;
-  if (request.views.defined()) choose_view_frames(family, request);
+  if (request.views.defined()) return choose_view_frames(family, request);
   int64_t whole = family.frames;
-  if (request.latents.defined() && request.latents.dim() == 5 && !request.views.defined())
+  if (request.latents.defined() && request.latents.dim() == 5)
     whole = vae.video_frames(request.latents.size(2));
   whole = std::min(whole, vae.video_frames(longest(pipeline.transformer->config())));
   const auto* robot = dynamic_cast<const CosmosActionTransformer3DModel*>(&*pipeline.transformer);

@@ -201,22 +201,27 @@ class Generation {
       // Of the frames that the clip has, not of what the video has beyond them.
       const Tensor video = frames_beyond(source, length, chunk.first, frames, how);
       const auto [B, C, T, H, W] = dims<5>(video, what.c_str());
-      require(B == 1 && (C == channels || C == 1) && H == *request_.height && W == *request_.width,
-              what, ": expected [1, ", channels, " or 1, T, ", *request_.height, ", ",
-              *request_.width, "], got ", video.sizes());
-      return video.expand({1, channels, T, H, W});
+      require(
+          B == views_ && (C == channels || C == 1) && H == *request_.height && W == *request_.width,
+          what, ": expected [", views_, ", ", channels, " or 1, T, ", *request_.height, ", ",
+          *request_.width, "], got ", video.sizes());
+      return video.expand({views_, channels, T, H, W});
     };
     ControlBranch branch{.net = found == nets.end() ? nets.begin()->second : found->second,
                          .weight = control.weight};
     const std::string label = name.empty() ? "" : "." + name;
     const Tensor pixels = read(control.frames, 3, "controls" + label);
-    branch.latents = encode_all(vae, pixels);
+    branch.latents =
+        each_view(views_, 2, [&](int64_t v) { return encode_all(vae, pixels.narrow(0, v, 1)); });
     if (control.mask) {
       const auto& patch = pipeline_.transformer->config().patch_size;
-      branch.map = control.weight * token_map(read(control.mask, 1, "control_masks" + label),
-                                              {.frames = shape_[2] / patch[0],
-                                               .rows = shape_[3] / patch[1],
-                                               .columns = shape_[4] / patch[2]});
+      const PatchGrid grid{.frames = shape_[2] / views_ / patch[0],
+                           .rows = shape_[3] / patch[1],
+                           .columns = shape_[4] / patch[2]};
+      const Tensor masks = read(control.mask, 1, "control_masks" + label);
+      branch.map = control.weight * each_view(views_, 1, [&](int64_t v) {
+                     return token_map(masks.narrow(0, v, 1), grid);
+                   });
     }
     return branch;
   }

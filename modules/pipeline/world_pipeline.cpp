@@ -109,13 +109,18 @@ void add_control_net(WorldPipeline& pipeline, const std::string& name, const fs:
                      const LoadOptions& options) {
   auto net = load_component<ControlModel>(
       dir, options, "CosmosControlNetModel or CosmosTransfer1ControlNetModel");
+  const bool views = net->class_name() == "CosmosMultiViewControlNetModel";
+  require(views == (pipeline.transformer->class_name() == "CosmosMultiViewTransformer3DModel"),
+          dir.string(), ": a ", net->class_name(), " does not go with a ",
+          pipeline.transformer->class_name());
   fit_interval(*pipeline.transformer, *net);
   check_fits(*net, pipeline.transformer->config(), dir.string());
   std::string& class_name = pipeline.index.class_name;
   class_name = with_control(class_name);
   require(world_family(class_name, dir.string()).takes_control, dir.string(), ": a ", class_name,
           " takes no control net");
-  pipeline.index.components["controlnet"] = {net->first_blocks_only() ? "cosmos" : "diffusers",
+  const bool public_class = net->class_name() == "CosmosControlNetModel";
+  pipeline.index.components["controlnet"] = {public_class ? "diffusers" : "cosmos",
                                              net->class_name()};
   pipeline.control_nets[name] = std::move(net);
 }

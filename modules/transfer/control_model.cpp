@@ -13,6 +13,7 @@ ControlNetInputs control_net_inputs(const TensorMap& inputs, const std::string& 
       {"condition_mask", &out.condition_mask},
       {"padding_mask", &out.padding_mask},
       {"attention_mask", &out.attention_mask},
+      {"view_indices", &out.view_indices},
   };
   std::vector<std::string> known = {"fps", "conditioning_scale"};
   for (const auto& [name, slot] : slots) known.push_back(name);
@@ -73,7 +74,8 @@ DitInputs ControlModel::base_inputs(const ControlNetInputs& in) {
           .fps = in.fps,
           .condition_mask = in.condition_mask,
           .padding_mask = in.padding_mask,
-          .context_cache = in.context_cache};
+          .context_cache = in.context_cache,
+          .view_indices = in.view_indices};
 }
 
 Tensor ControlModel::fill_channels(const Tensor& x, int64_t channels) {

@@ -24,6 +24,7 @@ struct ControlNetInputs {
   Tensor attention_mask = {};  ///< over text, [B, S]
   std::shared_ptr<ContextCache> context_cache = {};  ///< as DitInputs has it
   std::optional<double> fps = {};
+  Tensor view_indices = {};  ///< as DitInputs has it
 };
 
 /// Sorts named tensors into a ControlNetInputs. Throws Error on a name that `class_name` does not
@@ -58,7 +59,7 @@ class ControlModel : public DitBase {
   /// x with zeros for the channels it lacks.
   static Tensor fill_channels(const Tensor& x, int64_t channels);
   /// Patches with their masks, this rank's: [B, t, h w, D]
-  Tensor embed(const char* name, PatchEmbed& embed, const DitInputs& inputs);
+  virtual Tensor embed(const char* name, PatchEmbed& embed, const DitInputs& inputs);
   /// Hints [B, t, h w, D] times their factors, of all ranks: [B, tokens, D]
   Tensors finish(Tensors hints, const std::vector<double>& scales) const;
 };

@@ -17,15 +17,15 @@ Tensors ControlBlockImpl::forward(const Tensor& x, const Tensor& base,
   return {h, after_proj_(h)};
 }
 
-CosmosControlNetModel::CosmosControlNetModel(const ControlNetConfig& config)
+CosmosControlNetModel::CosmosControlNetModel(const ControlNetConfig& config, int64_t stem_channels)
     : ControlModel(config.dit_config()), net_config_(config) {
   net_config_.check("CosmosControlNetModel");
   {
     SkipInit quiet;  // initialise() writes every parameter once
     DitConfig control = config_;
     control.in_channels = config.in_channels - 1;
-    patch_embed_ = register_module("patch_embed", PatchEmbed(control));
-    patch_embed_base_ = register_module("patch_embed_base", PatchEmbed(config_));
+    patch_embed_ = register_module("patch_embed", PatchEmbed(control, stem_channels));
+    patch_embed_base_ = register_module("patch_embed_base", PatchEmbed(config_, stem_channels));
     register_context();
     auto blocks = add_container(*this, "control_blocks");
     for (int64_t i = 0; i < config.n_controlnet_blocks; ++i)
@@ -64,7 +64,7 @@ Tensors CosmosControlNetModel::forward(const ControlNetInputs& in) {
   control.hidden_states = fill_channels(in.controls_latents, net_config_.control_channels());
   if (!control.condition_mask.defined())
     control.condition_mask = torch::zeros_like(in.controls_latents.narrow(1, 0, 1));
-  Tensor x = embed("patch_embed", patch_embed_, control);
+  Tensor x = control_tokens(embed("patch_embed", patch_embed_, control));
   const Tensor base_tokens = embed("patch_embed_base", patch_embed_base_, base);
 
   Tensors hints;
@@ -80,7 +80,7 @@ void CosmosControlNetModel::copy_base(const CosmosTransformer3DModel& base) {
     std::string name = item.key();
     if (name.rfind("patch_embed.", 0) == 0) continue;  // reads control latents
     if (name.find("before_proj.") != std::string::npos ||
-        name.find("after_proj.") != std::string::npos)
+        name.find("after_proj.") != std::string::npos || name.rfind("hint_embed.", 0) == 0)
       continue;  // what the base has not
     if (name.rfind("patch_embed_base.", 0) == 0) name.replace(0, 16, "patch_embed");
     if (name.rfind("control_blocks.", 0) == 0) name.replace(0, 14, "transformer_blocks");

@@ -30,7 +30,8 @@ class CosmosControlNetModel : public ControlModel {
  public:
   /// Fresh weights as CosmosTransformer3DModel's, before_proj and after_proj zero: a new control
   /// net changes nothing. Inside SkipInit nothing is written.
-  explicit CosmosControlNetModel(const ControlNetConfig& config);
+  explicit CosmosControlNetModel(const ControlNetConfig& config)
+      : CosmosControlNetModel(config, 0) {}
 
   std::string class_name() const override { return "CosmosControlNetModel"; }
   Json config_json() const override { return net_config_.to_json(); }
@@ -44,6 +45,12 @@ class CosmosControlNetModel : public ControlModel {
   /// Takes over the base's stem and its first blocks, as NVIDIA starts its training. Throws Error
   /// when the two do not fit.
   void copy_base(const CosmosTransformer3DModel& base);
+
+ protected:
+  /// For a variant whose stems read `stem_channels` more than the config's.
+  CosmosControlNetModel(const ControlNetConfig& config, int64_t stem_channels);
+  /// What a variant makes of the control's tokens before the first block.
+  virtual Tensor control_tokens(const Tensor& x) { return x; }
 
  private:
   /// Advances x by a block and returns the block's hint.

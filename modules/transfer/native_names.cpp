@@ -8,6 +8,7 @@ NameMap control_native_names() {
   NameMap names;
   names.add("control_embedder.proj.1.weight", "patch_embed.proj.weight");
   names.add("control_blocks.*", "control_blocks.*", dit_block_names());
+  names.add_layer("input_hint_block.*", "hint_embed.*");
   for (const std::string part : {"before_proj", "after_proj"})
     names.add_layer("control_blocks.*." + part, "control_blocks.*." + part);
   return names;
@@ -15,8 +16,8 @@ NameMap control_native_names() {
 
 std::string control_copy_of(const std::string& hf_control) {
   if (hf_control == "patch_embed_base.proj.weight") return "patch_embed.proj.weight";
-  for (const char* part :
-       {"time_embed.", "crossattn_proj.", "img_context_proj.", "learnable_pos_embed."})
+  for (const char* part : {"time_embed.", "crossattn_proj.", "img_context_proj.",
+                           "learnable_pos_embed.", "view_embeddings."})
     if (hf_control.rfind(part, 0) == 0) return hf_control;
   return "";
 }

@@ -1,4 +1,4 @@
-"""NVIDIA's Predict2 networks on a CPU: their own source, with stand-ins for what it imports beside torch.
+"""NVIDIA's Predict2 and Transfer2.5 networks on a CPU: their own source, with stand-ins for what it imports beside torch.
 
 The kernels of Transformer Engine (RMSNorm, rotation by halves, attention) are written here in plain torch from
 their definitions; context parallelism is absent, as in one process; logging, configs and checkpoint policies,
@@ -33,6 +33,19 @@ def apply_rotary_pos_emb(x, freqs, tensor_format, fused):
     return x * angle.cos() + torch.cat([-b, a], -1) * angle.sin()
 
 
+class DotProductAttention(nn.Module):
+    def __init__(self, heads, head_dim, **settings):
+        super().__init__()
+        assert settings["qkv_format"] == "bshd" and settings["attn_mask_type"] == "no_mask"
+
+    def forward(self, q, k, v):
+        mixed = nn.functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)))
+        return mixed.transpose(1, 2).flatten(2)
+
+    def set_context_parallel_group(self, *args, **kwargs):
+        pass
+
+
 class DataType(enum.Enum):
     IMAGE = "image"
     VIDEO = "video"
@@ -48,7 +61,9 @@ class Anything(types.ModuleType):
         return lambda *args, **kwargs: None
 
 
-def install_stand_ins() -> None:
+def install_stand_ins(transfer_source: str = "") -> None:
+    """transfer_source: a checkout of cosmos-transfer2.5, whose package itself wants CUDA."""
+
     def module(name, **members):
         made = types.ModuleType(name)
         made.__dict__.update(members)
@@ -65,11 +80,13 @@ def install_stand_ins() -> None:
     unused = type("Unused", (nn.Module,), {})
     module("transformer_engine")
     module("transformer_engine.pytorch", RMSNorm=RMSNorm)
-    module("transformer_engine.pytorch.attention", DotProductAttention=unused,
+    module("transformer_engine.pytorch.attention", DotProductAttention=DotProductAttention,
            apply_rotary_pos_emb=apply_rotary_pos_emb)
+    module("transformer_engine.pytorch.attention.rope", apply_rotary_pos_emb=apply_rotary_pos_emb)
     module("megatron")
     module("megatron.core")
-    module("megatron.core.parallel_state", get_context_parallel_group=no_group, is_initialized=lambda: False)
+    module("megatron.core.parallel_state", get_context_parallel_group=lambda: None, is_initialized=lambda: False)
+    torch.distributed.get_process_group_ranks = lambda group: [0]  # one process
     module("imaginaire")
     module("imaginaire.auxiliary")
     module("imaginaire.auxiliary.text_encoder",
@@ -83,3 +100,15 @@ def install_stand_ins() -> None:
     module("cosmos_predict2.module.neighborhood_attn", NeighborhoodAttention=unused)
     module("cosmos_predict2.networks.model_weights_stats", WeightTrainingStat=nn.Module)
     module("cosmos_predict2.utils.context_parallel", split_inputs_cp=no_group)
+    # The same of cosmos-transfer2.5, which holds newer copies.
+    source = "cosmos_transfer2._src."
+    module("cosmos_transfer2").__path__ = [f"{transfer_source}/cosmos_transfer2"]
+    module(source + "imaginaire.attention", attention=None)
+    module(source + "imaginaire.utils", log=Anything("log"))
+    module(source + "imaginaire.utils.graph", create_cuda_graph=None)
+    module(source + "imaginaire.utils.context_parallel", split_inputs_cp=no_group)
+    module(source + "predict2.conditioner", DataType=DataType)
+    module(source + "predict2.modules.neighborhood_attn", NeighborhoodAttention=unused)
+    module(source + "predict2.networks.a2a_cp", MinimalA2AAttnOp=unused, NattenA2AAttnOp=unused)
+    module(source + "predict2.networks.model_weights_stats", WeightTrainingStat=nn.Module)
+    module(source + "predict2.utils.kv_cache", AttentionOpWithKVCache=unused, KVCacheConfig=unused)

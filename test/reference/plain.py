@@ -306,31 +306,86 @@ class CosmosMultiViewTransformer3DModel(Plain):
         self.proj_out = nn.Linear(dim, math.prod(c["patch_size"]) * c["out_channels"], bias=False)
 
     def forward(self, hidden_states, timestep, encoder_hidden_states, condition_mask, padding_mask,
-                view_indices=None, fps=None):
-        batch, _, frames, height, width = hidden_states.shape
-        views = frames // self.c["state_t"]
-        if view_indices is None:
-            view_indices = torch.arange(views)[None]
-        code = self.view_embeddings(view_indices.expand(batch, views))  # [B, V, E]
-        x = self.with_masks(hidden_states, condition_mask, padding_mask)
-        shown = [torch.cat([part, code[:, v, :, None, None, None].expand(-1, -1, *part.shape[2:])], 1)
-                 for v, part in enumerate(x.chunk(views, 2))]
-        x = self.patch_embed(torch.cat(shown, 2))
+                view_indices=None, fps=None, block_controlnet_hidden_states=None):
         grid = self.grid(hidden_states)
-        s = self.sinusoid(timestep.flatten(1) if timestep.dim() > 1 else timestep[:, None], x.dtype)
-        emb, temb = self.time_embed(s)
-        emb, temb = self.per_token(emb, grid), self.per_token(temb, grid)
-        one = rope_angles(self.c, [grid[0] // views, *grid[1:]], fps, x.dtype)
-        angles = torch.cat([one] * views)
+        views = hidden_states.shape[2] // self.c["state_t"]
+        code = view_code(self, hidden_states, view_indices)
+        x = self.patch_embed(beside(self.with_masks(hidden_states, condition_mask, padding_mask), code))
+        emb, temb, angles = view_context(self, timestep, grid, views, fps, x.dtype)
         text = encoder_hidden_states.chunk(views, 1)
-        for block in self.transformer_blocks:
-            shift, scale, gate = block.norm1(emb, temb)
-            h = layer_norm(x) * (1 + scale) + shift
-            x = x + gate * block.attn1(h, h, angles)
-            shift, scale, gate = block.norm2(emb, temb)
-            h = layer_norm(x) * (1 + scale) + shift
-            read = [block.attn2(part, words) for part, words in zip(h.chunk(views, 1), text)]
-            x = x + gate * torch.cat(read, 1)
-            shift, scale, gate = block.norm3(emb, temb)
-            x = x + gate * block.ff(layer_norm(x) * (1 + scale) + shift)
+        for i, block in enumerate(self.transformer_blocks):
+            x = view_block(block, x, emb, temb, angles, text)
+            every = self.c.get("controlnet_block_every_n")
+            if block_controlnet_hidden_states and i % every == 0:
+                x = x + block_controlnet_hidden_states[i // every]
         return Output(sample=self.head(x, emb, temb, grid))
+
+
+def view_code(model, latents, view_indices):
+    views = latents.shape[2] // model.c["state_t"]
+    if view_indices is None:
+        view_indices = torch.arange(views)[None]
+    return model.view_embeddings(view_indices.expand(latents.shape[0], views))  # [B, V, E]
+
+
+def beside(x, code):
+    parts = [torch.cat([part, code[:, v, :, None, None, None].expand(-1, -1, *part.shape[2:])], 1)
+             for v, part in enumerate(x.chunk(code.shape[1], 2))]
+    return torch.cat(parts, 2)
+
+
+def view_context(model, timestep, grid, views, fps, dtype):
+    s = model.sinusoid(timestep.flatten(1) if timestep.dim() > 1 else timestep[:, None], dtype)
+    emb, temb = model.time_embed(s)
+    one = rope_angles(model.c, [grid[0] // views, *grid[1:]], fps, dtype)
+    return model.per_token(emb, grid), model.per_token(temb, grid), torch.cat([one] * views)
+
+
+def view_block(block, x, emb, temb, angles, text):
+    shift, scale, gate = block.norm1(emb, temb)
+    h = layer_norm(x) * (1 + scale) + shift
+    x = x + gate * block.attn1(h, h, angles)
+    shift, scale, gate = block.norm2(emb, temb)
+    h = layer_norm(x) * (1 + scale) + shift
+    x = x + gate * torch.cat([block.attn2(part, words) for part, words in zip(h.chunk(len(text), 1), text)], 1)
+    shift, scale, gate = block.norm3(emb, temb)
+    return x + gate * block.ff(layer_norm(x) * (1 + scale) + shift)
+
+
+class CosmosMultiViewControlNetModel(Plain):
+    def __init__(self, **config):
+        super().__init__(**config)
+        c, dim = self.c, self.dim
+        more = c["view_condition_dim"]
+        self.view_embeddings = nn.Embedding(c["n_cameras_emb"], more)
+        self.patch_embed = Patches(c["in_channels"] + more, c["patch_size"], dim)
+        self.patch_embed_base = Patches(c["latent_channels"] + more, c["patch_size"], dim)
+        self.time_embed = TimeEmbed(dim)
+        self.hint_embed = nn.ModuleDict({str(2 * i): nn.Linear(dim, dim) for i in range(c["hint_layers"])})
+        self.control_blocks = nn.ModuleList(Block(c, dim) for _ in range(c["n_controlnet_blocks"]))
+        for i, block in enumerate(self.control_blocks):
+            block.after_proj = nn.Linear(dim, dim)
+            if i == 0:
+                block.before_proj = nn.Linear(dim, dim)
+
+    def forward(self, controls_latents, latents, timestep, encoder_hidden_states, condition_mask, padding_mask,
+                view_indices=None, conditioning_scale=1.0, fps=None):
+        grid = self.grid(latents)
+        views = latents.shape[2] // self.c["state_t"]
+        code = view_code(self, latents, view_indices)
+        room = self.c["in_channels"] - 2 - controls_latents.shape[1]
+        control = torch.cat([controls_latents, latents.new_zeros(latents.shape[0], room, *latents.shape[2:])], 1)
+        h = self.patch_embed(beside(self.with_masks(control, condition_mask, padding_mask), code))
+        for layer in self.hint_embed.values():
+            h = layer(h)
+            h = h * torch.sigmoid(h)
+        base = self.patch_embed_base(beside(self.with_masks(latents, condition_mask, padding_mask), code))
+        emb, temb, angles = view_context(self, timestep, grid, views, fps, h.dtype)
+        text = encoder_hidden_states.chunk(views, 1)
+        x = self.control_blocks[0].before_proj(h) + base
+        out = []
+        for i, block in enumerate(self.control_blocks):
+            x = view_block(block, x, emb, temb, angles, text)
+            scale = conditioning_scale[i] if isinstance(conditioning_scale, list) else conditioning_scale
+            out.append(block.after_proj(x) * scale)
+        return Output(control_block_samples=out)

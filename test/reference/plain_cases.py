@@ -86,6 +86,27 @@ def multiview(name, *, batch=1, views=3, height=6, width=10, timestep="frame", i
     return Case(f"plain/multiview-{name}", "CosmosMultiViewTransformer3DModel", config, inputs, library="plain")
 
 
+def multiview_control(name, *, batch=1, views=2, height=4, width=6, control=4, scale=None, indices=None, **config):
+    config = {**{k: v for k, v in TINY.items() if k != "in_channels"}, "model_channels": 32, "in_channels": 14,
+              "latent_channels": 6, "n_controlnet_blocks": 2, "rope_scale": [1 / 3, 3.0, 3.0], "state_t": 2,
+              "n_cameras_emb": 7, "view_condition_dim": 6, "hint_layers": 3, **config}
+    frames = views * config["state_t"]
+
+    def inputs(generator):
+        out = common(generator, "latents", batch, frames, height, width, config["latent_channels"] - 2,
+                     config["text_embed_dim"])
+        out["encoder_hidden_states"] = torch.randn(batch, 5 * views, config["text_embed_dim"], generator=generator)
+        out["controls_latents"] = torch.randn(batch, control, frames, height, width, generator=generator)
+        out["timestep"] = torch.rand((batch, 1, frames, 1, 1), generator=generator)
+        if scale:
+            out["conditioning_scale"] = torch.tensor(scale)
+        if indices:
+            out["view_indices"] = torch.tensor(indices)
+        return out
+
+    return Case(f"plain/multiview-control-{name}", "CosmosMultiViewControlNetModel", config, inputs, library="plain")
+
+
 CASES = [
     transfer1("7b", batch=2, fps=24.0, scale=[0.7]),
     transfer1("sample-av", in_channels=5, hint_channels=4, extra_pos_embed_type=None, batch=2),
@@ -99,4 +120,6 @@ CASES = [
     multiview("one time, fps", views=7, timestep="sample", view_condition_dim=7, fps=10.0),
     multiview("one view", views=1, state_t=3, indices=[[4]], n_cameras_emb=5, attention_head_dim=12,
               num_attention_heads=3),
+    multiview_control("driving", batch=2, views=3, indices=[[0, 5, 1], [6, 2, 3]], scale=[0.7]),
+    multiview_control("no hint products", hint_layers=0, control=12, scale=[1.0, -0.4]),
 ]

@@ -41,6 +41,15 @@ CASES = {
          "encoder_hidden_states": [1, 6, 10], "timestep": [1, 1, 4, 1, 1]},
         {"padding_mask": "zeros"},
     ),
+    "multiview-control": (
+        plain.CosmosMultiViewControlNetModel,
+        {**{k: v for k, v in TINY.items() if k != "in_channels"}, "model_channels": 24, "in_channels": 5,
+         "latent_channels": 4, "n_controlnet_blocks": 1, "state_t": 2, "n_cameras_emb": 3, "view_condition_dim": 2,
+         "hint_layers": 2},
+        {"controls_latents": [1, 2, 4, 4, 2], "latents": [1, 2, 4, 4, 2], "condition_mask": [1, 1, 4, 4, 2],
+         "encoder_hidden_states": [1, 6, 10], "timestep": [1]},
+        {"padding_mask": "zeros", "conditioning_scale": [0.5]},
+    ),
 }
 
 

@@ -22,7 +22,24 @@ class LatentClips : public trainer::Dataset {
   }
 };
 
+/// Four clips of two views of latents [4, 3, 4, 4] each, one after another, with texts.
+class LatentViews : public trainer::Dataset {
+ public:
+  int64_t size() const override { return 4; }
+  trainer::Sample get(int64_t item, uint64_t, int64_t sample_index) override {
+    modules::Philox random(8, modules::Purpose::kNoise, static_cast<uint64_t>(item));
+    return {.index = sample_index,
+            .tensors = {{"latents", random.normal({4, 6, 4, 4}) * 0.5},
+                        {"text_embeds", random.normal({6, 8})},
+                        {"view_indices", torch::tensor({item % 3, int64_t{4}})}},
+            .text = {}};
+  }
+};
+
 inline void register_latent_clips() {
+  trainer::register_dataset("latent-views", [](const Json&, const std::string&) {
+    return std::make_shared<LatentViews>();
+  });
   trainer::register_dataset("latent-clips", [](const Json&, const std::string&) {
     return std::make_shared<LatentClips>();
   });

@@ -98,3 +98,45 @@ TEST_CASE("a clip of three cameras: a video each and their grid", "[generate][mu
   refused("--view rear --image " + path("0.png"), "each view has its own file");
   refused("--view 9", "from 0 to 6");
 }
+
+TEST_CASE("every camera's control comes from its own file", "[generate][multiview][transfer]") {
+  if (!trainer::media_available()) return;
+  const test::TempFolder dir;
+  const auto path = [&](const std::string& name) { return (dir / name).string(); };
+  save_world_pipeline(dir / "pipeline", test::tiny_multiview_transfer_pipeline());
+  for (int k = 0; k < 2; ++k)
+    trainer::write_video(dir / (std::to_string(k) + ".mp4"),
+                         torch::full({9, 16, 32, 3}, 90 * k + 60, torch::kUInt8),
+                         {.fps = 30, .quality = 2});
+  const auto generate = [&](const std::string& controls) {
+    return test::run_program(
+        "cosmos-generate", "--pipeline " + path("pipeline") + " --output " + path("out.mp4") +
+                               " --output-tensors " + path("out.safetensors") +
+                               " --height 16 --width 32 --steps 2 --view rear --view 5" + controls);
+  };
+  const auto latents = [&] {
+    return modules::load_safetensors(dir / "out.safetensors").at("latents");
+  };
+  const std::string rear = " --control hdmap/rear=" + path("0.mp4"),
+                    left = " --control hdmap/cross_left=" + path("1.mp4");
+  const test::Answer answer = generate(rear + left);
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  const Tensor led = latents();
+  CHECK(led.sizes() == at::IntArrayRef({1, 4, 6, 2, 4}));
+  REQUIRE(generate(left + rear).code == 0);
+  CHECK(latents().equal(led));
+  REQUIRE(generate(" --control hdmap/rear=" + path("1.mp4") + " --control hdmap/5=" + path("0.mp4"))
+              .code == 0);
+  CHECK_FALSE(latents().allclose(led));
+  const auto refused = [&](const std::string& options, const std::string& part) {
+    const test::Answer answer = generate(options);
+    INFO(answer.text);
+    CHECK(answer.code == 1);
+    CHECK_THAT(answer.text, Contains(part));
+  };
+  refused(rear, "expected hdmap/cross_left=FILE too");
+  refused(rear + left + " --control hdmap/front_tele=" + path("0.mp4"), "is no --view");
+  refused(rear + ":0.5" + left, "weight of the other views");
+  refused("", "needs a control video");
+}

@@ -13,6 +13,7 @@
 #include "modules/native/import.h"
 #include "modules/native/pipeline.h"
 #include "modules/registry.h"
+#include "modules/transfer/multiview_control_net.h"
 #include "test/modules/hub/hostile.h"
 #include "test/modules/tokenizer/tokenizers.h"
 
@@ -155,6 +156,44 @@ TEST_CASE("Multi-view transformers come in and go out", "[native][multiview]") {
   LazyTensors narrow = native;
   narrow["net.view_embeddings.weight"] = lazy_tensors({{"x", torch::ones({5, 40})}}).at("x");
   CHECK(has(trip.refusal(narrow), "view_embeddings.weight: expected [cameras"));
+}
+
+TEST_CASE("Multi-view control branches come in with their base and go out", "[native][multiview]") {
+  register_builtin_models();
+  Json config = with_class(dit({{"num_layers", 4}}), "CosmosMultiViewTransformer3DModel");
+  config.update({{"state_t", 8},
+                 {"n_cameras_emb", 3},
+                 {"view_condition_dim", 2},
+                 {"rope_scale", {8.0 / 24, 3.0, 3.0}},
+                 {"controlnet_block_every_n", 2}});
+  const auto base =
+      std::dynamic_pointer_cast<CosmosMultiViewTransformer3DModel>(make_model(config, "test"));
+  fill(*base);
+  MultiViewControlConfig branch =
+      MultiViewControlConfig::of_base(base->view_config(), /*blocks=*/2, /*control_channels=*/40);
+  branch.hint_layers = 3;
+  CosmosMultiViewControlNetModel net(branch);
+  fill(net);
+  net.copy_base(*base);
+  const TempFolder folder;
+  save_model(folder / "pipeline/transformer", *base);
+  save_model(folder / "pipeline/controlnet", net);
+  write_pipeline_index(folder / "pipeline",
+                       {.class_name = "Cosmos2_5_TransferPipeline",
+                        .components = {{"transformer", {"cosmos", base->class_name()}},
+                                       {"controlnet", {"cosmos", net.class_name()}}}});
+  save_pytorch_file(folder / "native.pt", export_native(folder / "pipeline").tensors);
+  const NativeImport import = import_native(open_native(folder / "native.pt"), "native.pt");
+  REQUIRE(import.components.size() == 2);
+  for (const auto& component : import.components) {
+    const bool control = component.name == "controlnet";
+    check_same(component.tensors, control ? file_tensors(net) : file_tensors(*base));
+    const Json want = control ? net.config_json() : base->config_json();
+    for (const auto& [key, value] : want.items()) {
+      INFO(component.name << " " << key);
+      if (key != "max_size" && key[0] != '_') CHECK(component.config[key] == value);
+    }
+  }
 }
 
 TEST_CASE("Tokenizers keep every bit on the way to NVIDIA's names and back", "[native]") {

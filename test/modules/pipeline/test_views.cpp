@@ -6,6 +6,7 @@
 #include "modules/hub/registry.h"
 #include "modules/pipeline/views.h"
 #include "modules/pipeline/world.h"
+#include "test/support/temp_folder.h"
 #include "test/support/tiny_multiview.h"
 
 namespace cosmos::modules {
@@ -82,6 +83,37 @@ TEST_CASE("a multi-view request is filled in and checked", "[pipeline][multiview
   const WorldFamily older = settings_of(pipeline, Compat::kNvidia);
   CHECK(older.fps == 10);
   CHECK(older.passes_fps);
+}
+
+TEST_CASE("a control of several cameras steers each view by its own video",
+          "[pipeline][multiview][transfer]") {
+  auto pipeline = test::tiny_multiview_transfer_pipeline();
+  WorldRequest request = tiny_request();
+  const Tensor control = Philox(2, Purpose::kNoise).uniform({3, 3, 9, 16, 32}) * 2 - 1;
+  const auto with = [&](const Tensor& frames, double weight) {
+    request.controls["hdmap"] = {.frames = frames_of(frames), .length = 9, .weight = weight};
+    return generate_world(pipeline, request).latents;
+  };
+  const Tensor led = with(control, 1);
+  CHECK(led.sizes() == at::IntArrayRef({1, 4, 9, 2, 4}));
+  const Tensor free = with(control, 0);
+  CHECK_FALSE(led.allclose(free, 1e-3, 1e-3));
+  CHECK_FALSE(with(control.flip(0), 1).allclose(led, 1e-6, 1e-7));
+  // A map over the frames of each view: nothing of it is nothing.
+  request.controls["hdmap"].mask = frames_of(torch::zeros({3, 1, 9, 16, 32}));
+  CHECK(generate_world(pipeline, request).latents.allclose(free, 1e-4, 1e-5));
+  CHECK_THROWS_WITH(with(control.narrow(0, 0, 2), 1), Contains("controls.hdmap: expected [3, 3"));
+
+  // Folders keep both classes.
+  const test::TempFolder dir;
+  save_world_pipeline(dir / "pipeline", pipeline);
+  auto read = load_world_pipeline(dir / "pipeline");
+  CHECK(read.index.components.at("controlnet").library == "cosmos");
+  request.controls["hdmap"] = {.frames = frames_of(control), .length = 9};
+  CHECK(generate_world(read, request).latents.equal(led));
+  read.transformer = std::make_shared<CosmosTransformer3DModel>(test::tiny_base_config());
+  CHECK_THROWS_WITH(add_control_net(read, "hdmap", dir / "pipeline" / "controlnet", {}),
+                    Contains("does not go with a CosmosTransformer3DModel"));
 }
 
 TEST_CASE("one view takes no cameras", "[pipeline][multiview]") {

@@ -27,7 +27,7 @@ TEST_CASE("Transfer1's branch, the action and the multi-view model give what the
     for (const auto& [key, value] : golden_case["config"].items()) CHECK(back[key] == value);
     ++cases;
   }
-  CHECK(cases == 3);
+  CHECK(cases == 4);
 }
 
 TEST_CASE("a fresh Transfer1 branch changes nothing, and its residuals are for the first blocks",
