@@ -25,7 +25,7 @@ namespace cosmos::tools {
 inline constexpr const char* kEmbedHelp = R"(
 Writes OUTPUT/NAME.safetensors for every prompt: `text_embeds` [tokens, width], which training reads
 beside its videos. --input takes
-  a dataset folder   captions in metas/NAME.txt; the output is its text_embeds/ unless --output says
+  a dataset folder   captions in metas/NAME.txt, or in metas/CAMERA/NAME.txt; the output is its text_embeds/ unless --output says
   a JSONL file       objects with `prompt` or `caption`, and `name` or `video` for NAME (else the
                      line's number: 000001)
 --model takes a pipeline folder (text_encoder/, tokenizer/), or a text encoder's folder with
@@ -82,9 +82,11 @@ inline void embed(const EmbedArguments& arguments) {
     int64_t here = 0;
     const Tensor embeds = encoder->encode(texts, arguments.length, &here).to(arguments.dtype);
     cut += here;
-    for (std::size_t i = 0; i < texts.size(); ++i)
-      modules::save_safetensors(output / (prompts[first + i].name + ".safetensors"),
-                                {{"text_embeds", embeds[static_cast<int64_t>(i)]}});
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const fs::path file = output / (prompts[first + i].name + ".safetensors");
+      fs::create_directories(file.parent_path());
+      modules::save_safetensors(file, {{"text_embeds", embeds[static_cast<int64_t>(i)]}});
+    }
   }
   if (cut > 0)
     std::cout << "note: cut at " << arguments.length << " tokens: " << cut << " of "

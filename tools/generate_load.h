@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "modules/diffusion/scheduler_config.h"
 #include "modules/hub/model_weights.h"
 #include "modules/lora/files.h"
 #include "modules/pipeline/memory.h"
@@ -50,6 +51,8 @@ inline modules::WorldPipeline load_pipeline(const cxxopts::ParseResult& args, bo
     require(equal != std::string::npos && equal > 0, "--controlnet ", item, ": expected NAME=DIR");
     add_control_net(pipeline, item.substr(0, equal), item.substr(equal + 1), options);
   }
+  if (args.count("distilled"))
+    pipeline.scheduler = modules::scheduler_json(modules::DistilledConfig{});
   if (args.count("adapter")) {
     load_adapter(*pipeline.transformer, text_of(args, "adapter"));
     pipeline.transformer->eval();

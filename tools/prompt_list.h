@@ -19,7 +19,9 @@ namespace cosmos::tools {
 inline constexpr uint64_t kMaxCaptionBytes = 16 << 20;
 
 struct Prompt {
-  std::string name;  ///< of what is made from it: a file name without ending
+  /// Of what is made from it: a file name without ending; of a caption in a folder of its own
+  /// (metas/CAMERA/NAME.txt) with that folder.
+  std::string name;
   std::string text;
   Json line = Json::object();  ///< the whole object of a JSONL list
   std::string where{};         ///< FILE:LINE
@@ -73,20 +75,21 @@ inline std::vector<Prompt> read_captions(const std::filesystem::path& folder) {
   require(std::filesystem::is_directory(folder), folder.string(),
           ": no such folder; captions are read from metas/NAME.txt");
   std::vector<Prompt> prompts;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
     if (entry.path().extension() != ".txt") continue;
     std::string caption = modules::read_file(entry.path(), kMaxCaptionBytes);
     caption.erase(caption.find_last_not_of(" \t\r\n") + 1);
-    prompts.push_back({.name = entry.path().stem().string(), .text = caption});
+    const auto name = std::filesystem::relative(entry.path(), folder).replace_extension();
+    prompts.push_back({.name = name.string(), .text = caption});
   }
   std::sort(prompts.begin(), prompts.end(),
             [](const Prompt& a, const Prompt& b) { return a.name < b.name; });
   return prompts;
 }
 
-/// Of a dataset folder (metas/NAME.txt, by name) or a JSONL file (its order). Throws Error naming
-/// the line on anything else, on none at all, and on two of one name. `needs_text`: a line without
-/// a prompt is refused.
+/// Of a dataset folder (metas/NAME.txt and metas/CAMERA/NAME.txt, by name) or a JSONL file (its
+/// order). Throws Error naming the line on anything else, on none at all, and on two of one name.
+/// `needs_text`: a line without a prompt is refused.
 inline std::vector<Prompt> read_prompts(const std::filesystem::path& path, bool needs_text = true) {
   std::vector<Prompt> prompts = std::filesystem::is_directory(path)
                                     ? read_captions(path / "metas")

@@ -69,6 +69,18 @@ class FlowMatchEulerSampler : public Sampler {
   FlowMatchEulerConfig config_;
 };
 
+class DistilledSampler : public Sampler {
+ public:
+  explicit DistilledSampler(std::vector<double> sigmas) : Sampler(std::move(sigmas)) {}
+  Tensor step(const Tensor& output, const Tensor& x) override;
+  Tensor step_x0(const Tensor& x0, const Tensor& x) override;
+  double initial_scale() const override { return 1; }
+  std::vector<double> timesteps() const override;
+
+ private:
+  Tensor noise_;  ///< what the first step is given
+};
+
 class Res2abSampler : public Sampler {
  public:
   explicit Res2abSampler(std::vector<double> sigmas) : Sampler(std::move(sigmas)) {}

@@ -131,6 +131,31 @@ struct Res2abConfig {
   }
 };
 
+/// Few-step students of NVIDIA's distillation (DMD2 on Predict2.5 and Transfer2.5). They jump to
+/// clean latents and are noised again with the noise that they began with:
+///
+///   x0 = x - s v(x, s),   x' = (1 - s') x0 + s' n
+///
+/// at levels s = shift u / (1 + (shift - 1) u), u = 1, 1 - 1/k, ..., 1/k of the k = `trained_steps`
+/// steps that they were trained for: 1, 15/16, 5/6, 5/8 (NVIDIA writes them as the angles atan(s /
+/// (1 - s)) of its trigonometric flow). Fewer steps take the first of these, more spread u over as
+/// many. diffusers has no such class; the name is ours.
+struct DistilledConfig {
+  static constexpr const char* kClassName = "CosmosDistilledScheduler";
+  double shift = 5.0;
+  int64_t trained_steps = 4;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("shift", shift);
+    v("trained_steps", trained_steps);
+  }
+};
+
+/// Whether it is a scheduler_config.json of a distilled model, which has learned guidance and takes
+/// none.
+bool is_distilled(const Json& scheduler);
+
 /// A scheduler_config.json with the struct's values.
 template <typename Config>
 Json scheduler_json(const Config& config) {

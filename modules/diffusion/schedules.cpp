@@ -96,6 +96,20 @@ void check(const FlowMatchEulerConfig& config, const std::string& where) {
   refuse(config.shift_terminal.has_value(), where, "shift_terminal");
 }
 
+std::vector<double> distilled_sigmas(const DistilledConfig& config, int64_t steps,
+                                     const std::string& where) {
+  require(config.shift > 0 && config.trained_steps >= 1, where,
+          ": shift, trained_steps: expected positive numbers, got ", config.shift, " and ",
+          config.trained_steps);
+  const int64_t spread = std::max(steps, config.trained_steps);
+  std::vector<double> sigmas;
+  for (int64_t i = 0; i < steps; ++i)
+    sigmas.push_back(
+        shift_sigma(static_cast<double>(spread - i) / static_cast<double>(spread), config.shift));
+  sigmas.push_back(0);
+  return sigmas;
+}
+
 template <typename Config>
 Config read(const Json& json, const std::string& where) {
   Config config;
@@ -133,9 +147,12 @@ std::unique_ptr<Sampler> make(const Json& config, int64_t steps, bool nvidia,
     sigmas.push_back(0);
     return std::make_unique<Res2abSampler>(std::move(sigmas));
   }
-  const std::string near =
-      nearest(name, {UniPcConfig::kClassName, EdmEulerConfig::kClassName,
-                     FlowMatchEulerConfig::kClassName, Res2abConfig::kClassName});
+  if (name == DistilledConfig::kClassName)
+    return std::make_unique<DistilledSampler>(
+        distilled_sigmas(read<DistilledConfig>(config, where), steps, where));
+  const std::string near = nearest(
+      name, {UniPcConfig::kClassName, EdmEulerConfig::kClassName, FlowMatchEulerConfig::kClassName,
+             Res2abConfig::kClassName, DistilledConfig::kClassName});
   fail(where, ": _class_name: ", name, " is not a sampler of ours",
        near.empty() ? "" : " (did you mean " + near + "?)");
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "modules/diffusion/scheduler_config.h"
 #include "modules/dit/action_transformer.h"
 #include "modules/pipeline/views.h"
 #include "modules/pipeline/world.h"
@@ -174,6 +175,14 @@ WorldFamily settings_of(const WorldPipeline& pipeline, Compat compat) {
   if (compat == Compat::kNvidia) family = nvidia_settings(family);
   if (const auto* model = multi_view(*pipeline.transformer))
     family = multi_view_settings(family, pipeline.vae->video_frames(model->view_config().state_t));
+  if (is_distilled(pipeline.scheduler)) {
+    require(family.formulation == Formulation::kRectifiedFlow,
+            "scheduler_config.json: ", DistilledConfig::kClassName, " is for Predict2.5 and ",
+            "Transfer2.5, the pipeline is a ", family.class_name);
+    family.steps = DistilledConfig{}.trained_steps;
+    family.guidance = 0;
+    family.condition_time = 0.0001 / 1.0001;  // level 0.0001 as the network's time
+  }
   return family;
 }
 
@@ -186,6 +195,8 @@ WorldRequest with_defaults(const WorldPipeline& pipeline, WorldRequest request) 
   if (!request.steps) request.steps = family.steps;
   if (!request.fps) request.fps = family.fps;
   if (!request.guidance) request.guidance = family.guidance;
+  require(!is_distilled(pipeline.scheduler) || *request.guidance == 0,
+          "guidance: a distilled model has learned it and takes none, got ", *request.guidance);
   if (!request.condition_time) request.condition_time = family.condition_time;
   check_size(*request.height, vae.spatial_compression() * config.patch_size[1], "height");
   check_size(*request.width, vae.spatial_compression() * config.patch_size[2], "width");

@@ -38,7 +38,8 @@ class Generation {
     options_ = {.diffusion = published_options(family_.formulation),
                 .condition_time = *request_.condition_time,
                 .condition_sigma = request_.augment_sigma,
-                .integer_times = nvidia_ && family_.formulation == Formulation::kRectifiedFlow};
+                .integer_times = nvidia_ && family_.formulation == Formulation::kRectifiedFlow &&
+                                 !is_distilled(pipeline.scheduler)};
     const Json& scheduler = pipeline_.scheduler;
     if (family_.formulation == Formulation::kEdm)
       options_.diffusion.sigma_data = scheduler.value("sigma_data", options_.diffusion.sigma_data);
@@ -140,6 +141,7 @@ class Generation {
 
   std::unique_ptr<Sampler> make_sampler() const {
     const int64_t steps = *request_.steps;
+    if (is_distilled(pipeline_.scheduler)) return modules::make_sampler(pipeline_.scheduler, steps);
     if (family_.formulation == Formulation::kPredict2) {
       if (nvidia_) return modules::make_sampler(scheduler_json(Res2abConfig{}), steps);
       // The pipelines of diffusers put these into whatever scheduler they are given.

@@ -72,6 +72,13 @@ TEST_CASE("embed writes a dataset's captions where training looks for them", "[t
   CHECK((one.slice(0, 0, length) - want).abs().max().item<double>() < 1e-5);
   CHECK(one.slice(0, length).count_nonzero().item<int64_t>() == 0);
   CHECK(has(f.embed("data").text, "2 of 2 are there already"));
+  // Of several cameras, each in its folder.
+  fs::create_directories(f.folder / "data/metas/rear");
+  write_file(f.folder / "data/metas/rear/one.txt", "a robot arm");
+  CHECK(has(f.embed("data", "--dtype float32").text, "wrote 1 of 16 x 8"));
+  CHECK(
+      load_safetensors(f.folder / "data/text_embeds/rear/one.safetensors")["text_embeds"].allclose(
+          one));
   // A run that was stopped goes on.
   fs::remove(f.folder / "data/text_embeds/one.safetensors");
   CHECK(has(f.embed("data", "--dtype bfloat16").text, "wrote 1 of 16 x 8"));

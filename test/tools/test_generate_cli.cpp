@@ -245,6 +245,24 @@ TEST_CASE("a list goes on without the clips that cannot be made", "[generate]") 
   }
 }
 
+TEST_CASE("a distilled model takes its own few steps", "[generate]") {
+  if (no_media()) return;
+  const Bench bench;
+  const std::string edge = "--num-frames 9 --control edge=" + bench.path("rgb.mp4");
+  const Answer answer = bench.generate("--distilled " + edge);
+  INFO(answer.text);
+  REQUIRE(answer.code == 0);
+  const Tensor few = bench.latents();
+  const Json record = modules::read_json(bench.dir / "out.json");
+  CHECK(record["scheduler"]["_class_name"] == "CosmosDistilledScheduler");
+  CHECK(record["guidance"] == 0.0);
+  REQUIRE(bench.generate("--guidance 0 " + edge).code == 0);
+  CHECK_FALSE(bench.latents().allclose(few));
+  const Answer guided = bench.generate("--distilled --guidance 3 " + edge);
+  CHECK(guided.code == 1);
+  CHECK_THAT(guided.text, Contains("takes none, got 3"));
+}
+
 TEST_CASE("a robot's clip follows its actions, chunk by chunk", "[generate][action]") {
   if (no_media()) return;
   const Bench bench;

@@ -51,12 +51,48 @@ TEST_CASE("every sampler takes the steps of its reference", "[diffusion][golden]
   }
 }
 
+// As NVIDIA writes a student's steps: angles t of x = cos(t) x0 + sin(t) n, the network fed
+// x / (cos t + sin t) and sin t / (cos t + sin t).
+TEST_CASE("a distilled model takes the steps of the trigonometric flow", "[diffusion]") {
+  const auto double_of = [](int64_t i) {
+    return (1.3 * torch::arange(5, torch::kFloat64) + static_cast<double>(i)).sin();
+  };
+  const auto velocity = [&](const Tensor& input, double time) {
+    return (input * (2 + time)).tanh() - time * double_of(3);
+  };
+  const std::vector<double> angles = {M_PI / 2, std::atan(15.0), std::atan(5.0), std::atan(5.0 / 3),
+                                      0};
+  const Tensor noise = double_of(1);
+  for (const int64_t steps : {1, 2, 4}) {
+    std::vector<double> t(angles.begin(), angles.begin() + steps);
+    t.push_back(0);
+    Tensor want = noise;
+    for (int64_t i = 0; i < steps; ++i) {
+      const double sum = std::cos(t[i]) + std::sin(t[i]);
+      const Tensor v = velocity(want / sum, std::sin(t[i]) / sum);
+      const Tensor x0 = want / sum - std::sin(t[i]) / sum * v;
+      want = t[i + 1] > 0 ? std::cos(t[i + 1]) * x0 + std::sin(t[i + 1]) * noise : x0;
+    }
+    const auto sampler = make_sampler(scheduler_json(DistilledConfig{}), steps);
+    REQUIRE(sampler->steps() == steps);
+    Tensor x = noise * sampler->initial_scale();
+    for (const double sigma : sampler->levels()) x = sampler->step(velocity(x, sigma), x);
+    CHECK(torch::allclose(x, want, 1e-12, 1e-12));
+  }
+  const std::vector<double> eight = make_sampler(scheduler_json(DistilledConfig{}), 8)->sigmas();
+  CHECK(eight[0] == 1);
+  CHECK(eight[1] == Approx(5 * 0.875 / 4.5));
+  CHECK(make_sampler(scheduler_json(DistilledConfig{}), 4)->timesteps()[1] == Approx(937.5));
+}
+
 TEST_CASE("every sampler lands on the data when the model knows it", "[diffusion]") {
   const Tensor x0 = torch::linspace(-1, 1, 7);
-  std::vector<Json> configs = {
-      scheduler_json(predict25_scheduler(false)), scheduler_json(predict25_scheduler(true)),
-      scheduler_json(EdmEulerConfig{}), scheduler_json(FlowMatchEulerConfig{.shift = 3}),
-      scheduler_json(Res2abConfig{})};
+  std::vector<Json> configs = {scheduler_json(predict25_scheduler(false)),
+                               scheduler_json(predict25_scheduler(true)),
+                               scheduler_json(EdmEulerConfig{}),
+                               scheduler_json(FlowMatchEulerConfig{.shift = 3}),
+                               scheduler_json(Res2abConfig{}),
+                               scheduler_json(DistilledConfig{})};
   for (const Json& config : configs) {
     INFO(config.dump());
     auto sampler = make_sampler(config, 6);

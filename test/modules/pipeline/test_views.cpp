@@ -89,7 +89,8 @@ TEST_CASE("a control of several cameras steers each view by its own video",
           "[pipeline][multiview][transfer]") {
   auto pipeline = test::tiny_multiview_transfer_pipeline();
   WorldRequest request = tiny_request();
-  const Tensor control = Philox(2, Purpose::kNoise).uniform({3, 3, 9, 16, 32}) * 2 - 1;
+  const Tensor control =
+      torch::tensor({-0.8, 0.0, 0.8}).view({3, 1, 1, 1, 1}).expand({3, 3, 9, 16, 32});
   const auto with = [&](const Tensor& frames, double weight) {
     request.controls["hdmap"] = {.frames = frames_of(frames), .length = 9, .weight = weight};
     return generate_world(pipeline, request).latents;
@@ -98,7 +99,7 @@ TEST_CASE("a control of several cameras steers each view by its own video",
   CHECK(led.sizes() == at::IntArrayRef({1, 4, 9, 2, 4}));
   const Tensor free = with(control, 0);
   CHECK_FALSE(led.allclose(free, 1e-3, 1e-3));
-  CHECK_FALSE(with(control.flip(0), 1).allclose(led, 1e-6, 1e-7));
+  CHECK_FALSE(with(control.flip(0), 1).allclose(led));
   // A map over the frames of each view: nothing of it is nothing.
   request.controls["hdmap"].mask = frames_of(torch::zeros({3, 1, 9, 16, 32}));
   CHECK(generate_world(pipeline, request).latents.allclose(free, 1e-4, 1e-5));

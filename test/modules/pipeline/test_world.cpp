@@ -105,6 +105,30 @@ TEST_CASE("a world starts with the given frame and follows from its seed", "[pip
   CHECK_FALSE(generate_world(pipeline, other).latents.allclose(world.latents));
 }
 
+TEST_CASE("a distilled pipeline takes four steps and no guidance", "[pipeline]") {
+  auto pipeline = tiny_pipeline();
+  pipeline.scheduler = scheduler_json(DistilledConfig{});
+  WorldRequest request = tiny_request();
+  request.steps = std::nullopt;
+  request.guidance = std::nullopt;
+  const WorldRequest full = with_defaults(pipeline, request);
+  CHECK(full.steps == 4);
+  CHECK(full.guidance == 0.0);
+  const World world = generate_world(pipeline, request);
+  const GivenFrames given =
+      encode_given(*pipeline.vae, request.video, {.condition_frames = 1}, world.latents.sizes());
+  CHECK(largest((world.latents - given.latents).select(2, 0)) < 1e-5);
+  // NVIDIA's times are the levels themselves here; its noise is NumPy's.
+  request.latents = Philox(6, Purpose::kNoise).normal(world.latents.sizes());
+  const Tensor ours = generate_world(pipeline, request).latents;
+  request.compat = Compat::kNvidia;
+  CHECK(generate_world(pipeline, request).latents.allclose(ours, 1e-4, 1e-5));
+  request.guidance = 3;
+  CHECK_THROWS_WITH(generate_world(pipeline, request), Catch::Contains("takes none, got 3"));
+  pipeline.index.class_name = "Cosmos2VideoToWorldPipeline";
+  CHECK_THROWS_WITH(generate_world(pipeline, request), Catch::Contains("is for Predict2.5"));
+}
+
 TEST_CASE("a request that the models cannot serve says what would do", "[pipeline]") {
   auto pipeline = tiny_pipeline();
   const auto with = [&](auto change) {
