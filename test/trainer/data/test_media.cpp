@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <set>
 #include <sys/resource.h>
 
 #include "trainer/data/media_writer.h"
@@ -346,4 +347,25 @@ TEST_CASE("real footage decodes to the ffmpeg program's bytes", "[media][ffmpeg]
 // Hidden from the default run: it holds a gigabyte of pixels.
 TEST_CASE("high-definition footage decodes to the ffmpeg program's bytes", "[.][footage]") {
   footage_agrees("bigbuckbunny.mp4", 132);
+}
+
+TEST_CASE("the same frames give the same bytes, whatever the memory held before", "[media]") {
+  Folder folder;
+  if (skip_without("libx264", has_encoder("libx264"))) return;
+  const auto at = [](int64_t t) { return (at::arange(96 * 64 * 3) * (t + 3)).remainder(251); };
+  Tensors frames;
+  for (int64_t t = 0; t < 30; ++t)
+    frames.push_back(at(t / 6).view({64, 96, 3}).roll(t * 5, 1).to(torch::kUInt8));
+  std::set<std::string> files;
+  for (const int filler : {0x00, 0x55, 0xaa}) {
+    {
+      std::vector<std::vector<char>> held;
+      for (int n = 0; n < 4000; ++n) held.emplace_back(1000 + 20 * n, static_cast<char>(filler));
+    }
+    const fs::path path = folder.path / "a.mp4";
+    write_video(path, torch::stack(frames), {.fps = 10});
+    std::ifstream in(path, std::ios::binary);
+    files.emplace(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  }
+  CHECK(files.size() == 1);
 }
