@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what the build needs: Debian packages and LibTorch 2.11.0 under .deps/.
+# Sets up what the build needs: Debian packages, LibTorch 2.11.0 and Arrow 26.0.1 under .deps/.
 #
 #   tools/setup.sh [--cuda] [--print-packages]
 #
@@ -15,12 +15,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TORCH_VERSION=2.11.0
+ARROW_VERSION=26.0.1
 DEPS=$PWD/.deps
 PACKAGES=(g++ clang libomp-dev cmake ninja-build pkg-config git unzip curl
           python3 python3-pip ffmpeg
           nlohmann-json3-dev libcxxopts-dev catch2 libgloo-dev
           libavformat-dev libavcodec-dev libavutil-dev libswscale-dev clang-format
-          libpcre2-dev libutf8proc-dev libsqlite3-dev libboost-context-dev)
+          libpcre2-dev libutf8proc-dev libsqlite3-dev libboost-context-dev
+          libpq-dev postgresql libarchive-dev libcurl4-openssl-dev)
 # LibTorch's CPU half needs these two beside it; the CUDA half needs the rest.
 CPU_WHEELS=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 CUDA_WHEELS=(nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61
@@ -151,6 +153,22 @@ get_libtorch() {
   say "LibTorch: $TORCH_VERSION ($half) in .deps/torch"
 }
 
+# Arrow's C++ headers and libraries, which pyarrow carries (Debian 12 has no package of them).
+get_arrow() {
+  local wheel
+  if [ -n "${COSMOS_ARROW:-}" ]; then
+    say "Arrow: using $COSMOS_ARROW"
+  elif [ "$(cat "$DEPS/.complete-arrow" 2>/dev/null)" != $ARROW_VERSION ]; then
+    wheel=$(fetch_wheel "pyarrow==$ARROW_VERSION")
+    rm -rf "$DEPS/pyarrow"
+    unzip -qo "$wheel" 'pyarrow/include/*' 'pyarrow/libarrow.so.*' 'pyarrow/libparquet.so.*' -d "$DEPS"
+    rm -rf "$DEPS/wheels"
+    echo $ARROW_VERSION >"$DEPS/.complete-arrow"
+    say "Arrow: $ARROW_VERSION in .deps/pyarrow"
+  fi
+}
+
 install_packages
 get_libtorch
+get_arrow
 say "ready"

@@ -1,5 +1,5 @@
-"""cosmos-curate's semantic deduplication against plain NumPy on the same embeddings, and its WebDataset shards
-through Python's webdataset.
+"""cosmos-curate's semantic deduplication against plain NumPy on the same embeddings, its WebDataset shards
+through Python's webdataset, and its Parquet through pyarrow.
 
     semdedup_proof.py [--seed N] [--no-table]
 
@@ -18,6 +18,8 @@ import sys
 import tempfile
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import torch
 import transformers
 import webdataset
@@ -89,6 +91,26 @@ def keep(rows: np.ndarray):
     return best <= 1 - EPS, best
 
 
+def tables_agree(out: pathlib.Path, rows: np.ndarray) -> bool:
+    """Whether parquet/ says what the JSON lines and the safetensors say, value for value."""
+    expected = {}
+    for name in ("clips", "dropped"):
+        for line in (out / f"{name}.jsonl").read_text().splitlines():
+            expected[json.loads(line)["span_uuid"]] = json.loads(line)
+    clips = pyarrow.parquet.read_table(out / "parquet/clips.parquet").to_pylist()
+    for clip in clips:
+        line = expected.pop(clip["span_uuid"])
+        span, scores = line.pop("duration_span"), line.pop("scores")
+        line |= {"begin_s": span[0], "end_s": span[1]} | {f"score_{name}": value for name, value in scores.items()}
+        if clip != {name: line.get(name) for name in clip} or not line.keys() <= clip.keys():
+            return False
+    embeddings = pyarrow.parquet.read_table(out / "parquet/embeddings.parquet")
+    vectors = embeddings["embedding"].combine_chunks()
+    sources = pyarrow.parquet.read_table(out / "parquet/sources.parquet")
+    return (not expected and np.array_equal(vectors.flatten().to_numpy().reshape(len(vectors), -1), rows)
+            and sources.num_rows == 60 and set(sources["stage"].to_pylist()) == {"analysed"})
+
+
 def prove(seed: int) -> dict:
     program = os.environ.get("COSMOS_CURATE", proof.ROOT / "build/cpu/bin/cosmos-curate")
     with tempfile.TemporaryDirectory() as work:
@@ -98,13 +120,14 @@ def prove(seed: int) -> dict:
         config = {"inputs": [str(work / "raw")], "output": str(work / "out"), "caption": "Boxes.",
                   "split": {"method": "stride", "min_s": 0}, "filter": {"max_black": 1, "max_frozen": 1},
                   "dedup": {"near_bits": -1, "model": str(work / "model"), "eps": EPS, "clusters": CLUSTERS,
-                            "side": 48, "frames": 4}, "outputs": {"shard_clips": 7}}  # fmt: skip
+                            "side": 48, "frames": 4}, "outputs": {"shard_clips": 7, "parquet": True}}  # fmt: skip
         (work / "config.json").write_text(json.dumps(config))
         done = subprocess.run([str(program), str(work / "config.json")], capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip())
         ours = list(csv.DictReader((work / "out/semantic/pruning.csv").open()))
-        rows = load_file(work / "out/semantic/embeddings.safetensors")["embeddings"].astype(np.float64)
+        stored = load_file(work / "out/semantic/embeddings.safetensors")["embeddings"]
+        rows = stored.astype(np.float64)
         kept, best = keep(rows)
         got = np.array([row["kept"] == "1" for row in ours])
         cosines = np.array([float(row["cosine_sim_score"]) for row in ours])
@@ -118,7 +141,8 @@ def prove(seed: int) -> dict:
                     and json.loads(s["json"])["span_uuid"] == key for key, s in samples.items())  # fmt: skip
         return {"clips": len(rows), "kept": int(kept.sum()), "same": bool((kept == got).all()),
                 "cosine": float(np.abs(cosines - best).max()), "published": names == published,
-                "samples": len(samples), "webdataset": whole and samples.keys() == published}  # fmt: skip
+                "samples": len(samples), "parquet": tables_agree(work / "out", stored),
+                "webdataset": whole and samples.keys() == published}  # fmt: skip
 
 
 def main() -> int:
@@ -129,7 +153,7 @@ def main() -> int:
     torch.set_num_threads(1)
     row = prove(args.seed)
     print(row)
-    agrees = row["same"] and row["published"] and row["webdataset"] and row["cosine"] < 1e-5 and (
+    agrees = row["same"] and row["published"] and row["webdataset"] and row["parquet"] and row["cosine"] < 1e-5 and (
         0 < row["kept"] < row["clips"])  # fmt: skip
     if not args.no_table and agrees:
         lines = [
@@ -141,6 +165,8 @@ def main() -> int:
             f"- {row['clips']} embeddings, {row['kept']} kept: the same set as NumPy's k-means and pairwise cosine "
             f"in float64; largest cosines differ by {row['cosine']:.1e} at most.",
             f"- {row['samples']} samples read by `webdataset`: each clip's bytes, its caption and its metadata.",
+            f"- Parquet read by pyarrow {pyarrow.__version__}: every value of clips.jsonl, dropped.jsonl and the "
+            "embeddings.",
         ]  # fmt: skip
         (proof.ROOT / "docs/proofs/semdedup.md").write_text("\n".join(lines) + "\n")
     return 0 if agrees else 1

@@ -15,13 +15,9 @@ struct Answer {
   std::string text;  ///< stdout and stderr
 };
 
-/// `program` of this build with `arguments` as a shell reads them; `before` runs in that shell
-/// first.
-inline Answer run_program(const std::string& program, const std::string& arguments,
-                          const std::string& before = "") {
-  const std::string command = before + (before.empty() ? "" : "; ") + "OMP_NUM_THREADS=1 " +
-                              COSMOS_BIN_DIR "/" + program + " " + arguments + " 2>&1";
-  FILE* pipe = ::popen(command.c_str(), "r");
+/// Any command of the shell.
+inline Answer shell(const std::string& command) {
+  FILE* pipe = ::popen(("exec 2>&1; " + command).c_str(), "r");
   REQUIRE(pipe != nullptr);
   Answer answer;
   std::array<char, 4096> buffer{};
@@ -30,6 +26,14 @@ inline Answer run_program(const std::string& program, const std::string& argumen
   const int status = ::pclose(pipe);
   if (WIFEXITED(status)) answer.code = WEXITSTATUS(status);
   return answer;
+}
+
+/// `program` of this build with `arguments` as a shell reads them; `before` runs in that shell
+/// first.
+inline Answer run_program(const std::string& program, const std::string& arguments,
+                          const std::string& before = "") {
+  return shell(before + (before.empty() ? "" : "; ") + "OMP_NUM_THREADS=1 " + COSMOS_BIN_DIR "/" +
+               program + " " + arguments);
 }
 
 }  // namespace cosmos::test

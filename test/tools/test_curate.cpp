@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <set>
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
@@ -16,6 +17,7 @@
 #include "modules/transnet/transnet.h"
 #include "test/support/program.h"
 #include "test/support/temp_folder.h"
+#include "test/tools/curate_run.h"
 #include "test/tools/tiny_reason.h"
 #include "trainer/data/media_writer.h"
 #include "trainer/data/video_reader.h"
@@ -23,25 +25,13 @@
 using namespace cosmos;
 using cosmos::test::Answer;
 using cosmos::test::run_program;
-using cosmos::test::TempFolder;
+using cosmos::test::scene;
+using cosmos::test::shell;
+using cosmos::test::write_footage;
+using Run = cosmos::test::CurateRun;
 namespace fs = std::filesystem;
 
 namespace {
-
-// A textured square of `colour` that wanders over a ground of the other colour, 10 frames a second.
-Tensor scene(int64_t frames, std::array<int, 3> ground, std::array<int, 3> square) {
-  const auto colour = [](std::array<int, 3> c) {
-    return torch::tensor({c[0], c[1], c[2]}, torch::kUInt8);
-  };
-  Tensor clip = colour(ground).view({1, 1, 1, 3}).repeat({frames, 64, 96, 1});
-  for (int64_t t = 0; t < frames; ++t)
-    clip[t].slice(0, 16, 40).slice(1, t, t + 24).copy_(colour(square).view({1, 1, 3}));
-  return clip;
-}
-
-void write(const fs::path& path, const Tensor& frames) {
-  trainer::write_video(path, frames, {.fps = 10, .keyframe_interval = 10});
-}
 
 // Three seconds of one scene, three of another, three of black.
 Tensor footage() {
@@ -50,52 +40,12 @@ Tensor footage() {
                      torch::zeros({30, 64, 96, 3}, torch::kUInt8)});
 }
 
-/// Any command of the shell.
-Answer run_command(const std::string& command) {
-  return run_program("cosmos-curate", "", command + "; exit $?");
-}
-
-struct Run {
-  TempFolder folder;
-  fs::path inputs = folder / "raw", output = folder / "set";
-
-  Run() { fs::create_directories(inputs); }
-  fs::path config(const Json& more = Json::object()) {
-    Json settings = {
-        {"inputs", {inputs.string()}}, {"output", output.string()}, {"caption", "A square."}};
-    settings.update(more);
-    modules::write_json(folder / "curate.json", settings);
-    return folder / "curate.json";
-  }
-  Json summary() const { return modules::read_json(output / "summary.json"); }
-  /// Every published file by name, with its bytes: all but the state and the page, which names the
-  /// output folder.
-  std::map<std::string, std::string> set() const {
-    std::map<std::string, std::string> files;
-    for (const auto& file : fs::recursive_directory_iterator(output)) {
-      const std::string name = fs::relative(file.path(), output).string();
-      if (!file.is_regular_file() || name == "report.html" || name.rfind("curate.sqlite", 0) == 0)
-        continue;
-      std::ifstream in(file.path(), std::ios::binary);
-      files[name] = {std::istreambuf_iterator<char>(in), {}};
-    }
-    return files;
-  }
-  /// Lines of clips.jsonl or dropped.jsonl.
-  std::vector<Json> lines(const std::string& name) const {
-    std::vector<Json> parsed;
-    std::ifstream in(output / name);
-    for (std::string line; std::getline(in, line);) parsed.push_back(Json::parse(line));
-    return parsed;
-  }
-};
-
 }  // namespace
 
 TEST_CASE("cosmos-curate keeps scenes, drops black, and every second is accounted for",
           "[curate]") {
   Run run;
-  write(run.inputs / "a.mp4", footage());
+  write_footage(run.inputs / "a.mp4", footage());
   fs::copy_file(run.inputs / "a.mp4", run.inputs / "copy of a.mp4");
   const Answer done = run_program("cosmos-curate", run.config().string());
   INFO(done.text);
@@ -133,7 +83,8 @@ TEST_CASE("cosmos-curate keeps scenes, drops black, and every second is accounte
 
 TEST_CASE("cosmos-curate accounts for hostile files and goes on", "[curate]") {
   Run run;
-  write(run.inputs / "it's \"good\"\nreally.mp4", scene(30, {200, 60, 40}, {250, 250, 250}));
+  write_footage(run.inputs / "it's \"good\"\nreally.mp4",
+                scene(30, {200, 60, 40}, {250, 250, 250}));
   std::ofstream(run.inputs / "empty.mp4").flush();
   std::ofstream(run.inputs / "text.mkv") << "not a video";
   {
@@ -155,8 +106,8 @@ TEST_CASE("cosmos-curate killed at any moment goes on to the same set", "[curate
   const int kills = wanted ? std::atoi(wanted) : 4;
   Run whole, killed;
   for (int k = 0; k < 3; ++k)
-    write(whole.inputs / ("v" + std::to_string(k) + ".mp4"),
-          scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
+    write_footage(whole.inputs / ("v" + std::to_string(k) + ".mp4"),
+                  scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
   killed.inputs = whole.inputs;
   const Json settings = {{"clips", {{"mode", "encode"}}},
                          {"dedup", {{"near_bits", -1}}},
@@ -175,7 +126,7 @@ TEST_CASE("cosmos-curate killed at any moment goes on to the same set", "[curate
     const std::string after =
         std::to_string(std::uniform_real_distribution(0.0, 1.1 * seconds)(random));
     const Answer answer =
-        run_command("timeout -s KILL " + after + " " COSMOS_BIN_DIR "/cosmos-curate " + config);
+        shell("timeout -s KILL " + after + " " COSMOS_BIN_DIR "/cosmos-curate " + config);
     INFO("killed after " << after << " s: " << answer.text);
     if (answer.code == 0) {  // it was faster: this set is complete, the next begins
       CHECK(killed.set() == expected);
@@ -196,8 +147,8 @@ TEST_CASE("cosmos-curate killed at any moment goes on to the same set", "[curate
 TEST_CASE("cosmos-curate's shards hold every clip once, whatever was there before", "[curate]") {
   Run run;
   for (int k = 0; k < 3; ++k)
-    write(run.inputs / ("v" + std::to_string(k) + ".mp4"),
-          scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
+    write_footage(run.inputs / ("v" + std::to_string(k) + ".mp4"),
+                  scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
   const auto settings = [](int64_t clips) {
     return Json{{"dedup", {{"near_bits", -1}}}, {"outputs", {{"shard_clips", clips}}}};
   };
@@ -211,7 +162,7 @@ TEST_CASE("cosmos-curate's shards hold every clip once, whatever was there befor
   CHECK(info["data_list"] == Json{"part_000000/000000.tar", "part_000000/000001.tar"});
   std::string members;
   for (const char* shard : {"video/part_000000/000000.tar", "video/part_000000/000001.tar"})
-    members += run_command("tar -xOf " + (bin / shard).string()).text;
+    members += shell("tar -xOf " + (bin / shard).string()).text;
   std::string clips;
   for (const Json& clip : run.lines("clips.jsonl"))
     clips += modules::read_file(run.output / clip["video"].get<std::string>(), 1 << 24);
@@ -221,7 +172,7 @@ TEST_CASE("cosmos-curate's shards hold every clip once, whatever was there befor
 TEST_CASE("cosmos-curate cuts where TransNetV2 sees another shot", "[curate]") {
   Run run;
   const fs::path video = run.inputs / "a.mp4";
-  write(video, footage());
+  write_footage(video, footage());
   torch::manual_seed(5);
   torch::NoGradGuard no_grad;
   modules::TransNetV2 network(Json{{"F", 1}, {"S", 1}, {"D", 8}});
@@ -273,9 +224,9 @@ TEST_CASE("cosmos-curate drops what shows the same as another clip", "[curate]")
   Run run;
   const fs::path model = test::write_tiny_reason(run.folder.path());
   const Tensor red = scene(20, {200, 60, 40}, {250, 250, 250});
-  write(run.inputs / "a.mp4", red);
+  write_footage(run.inputs / "a.mp4", red);
   trainer::write_video(run.inputs / "b.mp4", red, {.fps = 10, .keyframe_interval = 5});
-  write(run.inputs / "c.mp4", scene(20, {30, 90, 200}, {10, 10, 10}));
+  write_footage(run.inputs / "c.mp4", scene(20, {30, 90, 200}, {10, 10, 10}));
   const Json settings = {
       {"split", {{"min_s", 0}}},
       {"dedup", {{"near_bits", -1}, {"model", model.string()}, {"eps", 1e-4}, {"side", 32}}}};
@@ -297,7 +248,7 @@ TEST_CASE("cosmos-curate drops what shows the same as another clip", "[curate]")
 TEST_CASE("cosmos-curate's captions are what cosmos-reason says of the clips", "[curate]") {
   Run run;
   const std::string model = test::write_tiny_reason(run.folder.path()).string();
-  write(run.inputs / "a.mp4", scene(20, {200, 60, 40}, {250, 250, 250}));
+  write_footage(run.inputs / "a.mp4", scene(20, {200, 60, 40}, {250, 250, 250}));
   const Json settings = {
       {"split", {{"min_s", 0}}},
       {"captions", {{"model", model}, {"prompt", "What is this?"}, {"max_new_tokens", 6}}},
@@ -332,4 +283,68 @@ TEST_CASE("cosmos-curate refuses settings it does not know in one line", "[curat
   CHECK(unknown.code == 1);
   CHECK(unknown.text.find("splitt") != std::string::npos);
   CHECK(std::count(unknown.text.begin(), unknown.text.end(), '\n') == 1);
+}
+
+TEST_CASE("cosmos-curate's list for Cosmos 3 leaves out what its loader would, and says so",
+          "[curate]") {
+  Run run;
+  write_footage(run.inputs / "long.mp4", scene(70, {200, 60, 40}, {250, 250, 250}));
+  write_footage(run.inputs / "short.mp4", scene(60, {30, 90, 200}, {10, 10, 10}));
+  Json settings = {{"caption", "{\"temporal_caption\": \"A square.\"}"},
+                   {"dedup", {{"near_bits", -1}}},
+                   {"outputs", {{"cosmos3", true}}}};
+  const Answer done = run_program("cosmos-curate", run.config(settings).string());
+  INFO(done.text);
+  REQUIRE(done.code == 0);
+  const auto lines = run.lines("cosmos3.jsonl");
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["duration"] == 7.0);
+  CHECK(lines[0]["width"] == 96);
+  CHECK(fs::exists(run.output / lines[0]["vision_path"].get<std::string>()));
+  const Json window = lines[0]["t2w_windows"].at(0);
+  CHECK(window["end_frame"] == 69);
+  CHECK(window["caption_json"]["temporal_caption"] == "A square.");
+  CHECK(modules::read_json(run.output / "cosmos3.summary.json") ==
+        Json({{"clips", 1}, {"left_out", {{"fewer than 61 frames", 1}}}}));
+}
+
+TEST_CASE("cosmos-curate takes videos out of tar shards, its own too", "[curate]") {
+  Run loose;
+  for (int k = 0; k < 3; ++k)
+    write_footage(loose.inputs / ("v" + std::to_string(k) + ".mp4"),
+                  scene(30, {60 * k, 60, 200 - 40 * k}, {250, 250, 20 * k}));
+  const Json settings = {{"dedup", {{"near_bits", -1}}}, {"outputs", {{"shard_clips", 2}}}};
+  REQUIRE(run_program("cosmos-curate", loose.config(settings).string()).code == 0);
+  const auto ids = [](const Run& run) {
+    std::set<std::string> ids;
+    for (const Json& clip : run.lines("clips.jsonl")) ids.insert(clip["span_uuid"]);
+    return ids;
+  };
+
+  Run packed;
+  const std::string to = packed.inputs.string();
+  REQUIRE(shell("cd " + loose.inputs.string() + " && echo '{}' > v0.json && tar -cf " + to +
+                "/a.tar v0.json v0.mp4 && tar -czf " + to +
+                "/b.tar.gz --transform s,^,../../../up/, -P v1.mp4 v2.mp4 && head -c 3000 " + to +
+                "/a.tar > " + to + "/cut.tar")
+              .code == 0);
+  for (int again = 0; again < 2; ++again) {
+    const Answer done = run_program("cosmos-curate", packed.config(settings).string());
+    INFO(done.text);
+    REQUIRE(done.code == 0);
+    CHECK(ids(packed) == ids(loose));
+    const auto lines = packed.lines("dropped.jsonl");
+    REQUIRE(lines.size() == 1);  // what is whole in cut.tar is no video
+    CHECK(lines[0]["source_video"].get<std::string>().find("cut.tar") != std::string::npos);
+    CHECK(lines[0]["reason"] == "unreadable file");
+  }
+  for (const auto& file : fs::recursive_directory_iterator(packed.folder.path()))
+    CHECK(file.path().filename() != "up");
+
+  Run shards;
+  shards.inputs = loose.output / "webdataset/resolution_lt_720/aspect_ratio_4_3/duration_0_5/video";
+  const Answer done = run_program("cosmos-curate", shards.config(settings).string());
+  INFO(done.text);
+  REQUIRE(done.code == 0);
+  CHECK(shards.summary()["kept"] == loose.summary()["kept"]);
 }

@@ -7,25 +7,15 @@ namespace cosmos::curate {
 using modules::MessagePart;
 
 Caption::Caption(Store& store, std::filesystem::path output, const CaptionConfig& config)
-    : store_(store),
+    : ClipStage(store, "cannot be captioned"),
       output_(std::move(output)),
       config_(config),
       encoder_(trainer::ChatEncoder::load(config.model)) {
   model_ = load_vision_model(config.model);
 }
 
-void Caption::run(Video& video) {
-  video.segments = store_.segments(video.id);
-  for (Segment& clip : video.segments) {
-    if (clip.state != State::kKept || store_.caption(clip.id)) continue;
-    try {
-      store_.save_caption(clip.id, describe(output_ / clip.file));
-    } catch (const Error& error) {
-      clip.state = State::kFailed;
-      clip.reason = "cannot be captioned";
-      store_.update_segments({clip});
-    }
-  }
+void Caption::process(Video&, Segment& clip) {
+  store_.save_caption(clip.id, describe(output_ / clip.file));
 }
 
 std::string Caption::describe(const std::filesystem::path& clip) const {

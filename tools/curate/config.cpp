@@ -1,6 +1,8 @@
 #include "tools/curate/config.h"
 
 #include "modules/hub/json_file.h"
+#include "tools/curate/http.h"
+#include "tools/curate/parquet_file.h"
 
 namespace cosmos::curate {
 
@@ -17,6 +19,9 @@ Config load_config(const std::string& file) {
                        modules::UnknownKeys::kRefuse);
   require(!c.inputs.empty(), where, "inputs: expected at least one file, folder or list");
   require(!c.output.empty(), where, "output: expected a folder");
+  require(c.store.empty() || c.store.rfind("postgresql://", 0) == 0, where,
+          "store: expected postgresql://USER@HOST/DATABASE or nothing");
+  require(c.lease_s >= 1, where, "lease_s: expected 1 or more, got ", c.lease_s);
   const std::string& method = c.split.method;
   require(
       method == "content" || method == "adaptive" || method == "transnetv2" || method == "stride",
@@ -43,16 +48,30 @@ Config load_config(const std::string& file) {
           "1 or more, frames of 2 or more");
   require(c.captions.max_new_tokens >= 1 && c.captions.repetition_penalty > 0, where,
           "captions: expected max_new_tokens of 1 or more, repetition_penalty above 0");
+  require(c.captions.endpoint.empty() || c.captions.model.empty(), where,
+          "captions: expected model or endpoint, got both");
+  require(c.captions.endpoint.empty() || endpoint_available(), where,
+          "captions.endpoint: this build has no libcurl (package libcurl4-openssl-dev)");
+  require(c.captions.fps > 0 && c.captions.frames >= 1, where,
+          "captions: expected fps above 0, frames of 1 or more");
   require(c.outputs.shard_clips >= 0, where, "outputs.shard_clips: expected 0 or more, got ",
           c.outputs.shard_clips);
-  for (const int64_t n : {c.workers.analyse, c.workers.write, c.workers.queue})
-    require(n >= 1 && n <= 1024, where, "workers: expected 1 to 1024, got ", n);
+  require(!c.outputs.parquet || parquet_available(), where,
+          "outputs.parquet: this build has no Arrow (tools/setup.sh fetches it)");
+  require(c.workers.threads >= 0 && c.workers.threads <= 1024, where,
+          "workers.threads: expected 0 to 1024, got ", c.workers.threads);
+  require(c.workers.queue >= 1 && c.workers.queue <= 1024, where,
+          "workers.queue: expected 1 to 1024, got ", c.workers.queue);
+  require(c.workers.memory_gib >= 0, where, "workers.memory_gib: expected 0 or more, got ",
+          c.workers.memory_gib);
   return c;
 }
 
 std::string result_settings(const Config& config) {
   Json json = modules::write_fields(config);
-  for (const char* key : {"inputs", "output", "outputs", "workers"}) json.erase(key);
+  for (const char* key : {"inputs", "output", "store", "lease_s", "outputs", "workers"})
+    json.erase(key);
+  json["captions"].erase("endpoint");  // the same model may be elsewhere tomorrow
   return json.dump();
 }
 

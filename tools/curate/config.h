@@ -97,6 +97,10 @@ struct DedupConfig {
 
 struct CaptionConfig {
   std::string model;
+  std::string endpoint;
+  std::string endpoint_model;
+  double fps = 2;
+  int64_t frames = 32;
   std::string prompt = "Describe this video in detail.";
   int64_t max_new_tokens = 512;
   double repetition_penalty = 1.05;
@@ -105,6 +109,13 @@ struct CaptionConfig {
   void fields(Visitor& v) {
     v("model", model,
       "folder of a Qwen2.5-VL or Qwen3-VL (Cosmos Reason) that describes clips; empty = none");
+    v("endpoint", endpoint,
+      "https://HOST/v1 of a server that speaks OpenAI's chat API, in place of model; its key is "
+      "the "
+      "environment's COSMOS_CAPTION_KEY");
+    v("endpoint_model", endpoint_model, "the model's name there");
+    v("fps", fps, "of endpoint: frames a second that it is sent");
+    v("frames", frames, "of endpoint: at most");
     v("prompt", prompt, "what it is asked");
     v("max_new_tokens", max_new_tokens, "of an answer at most");
     v("repetition_penalty", repetition_penalty, "above 1: tokens already there are less likely");
@@ -114,30 +125,36 @@ struct CaptionConfig {
 struct OutputConfig {
   int64_t shard_clips = 0;
   bool cosmos_curate = false;
+  bool parquet = false;
+  bool cosmos3 = false;
 
   template <typename Visitor>
   void fields(Visitor& v) {
     v("shard_clips", shard_clips, "clips of a WebDataset shard (webdataset/); 0 = no shards");
     v("cosmos_curate", cosmos_curate, "cosmos-curate's own folder too (cosmos_curate/)");
+    v("parquet", parquet, "tables of clips, sources and embeddings too (parquet/)");
+    v("cosmos3", cosmos3, "Cosmos 3's list of clips with captions too (cosmos3.jsonl)");
   }
 };
 
 struct WorkerConfig {
-  int64_t analyse = 2;
-  int64_t write = 2;
+  int64_t threads = 0;
   int64_t queue = 4;
+  double memory_gib = 0;
 
   template <typename Visitor>
   void fields(Visitor& v) {
-    v("analyse", analyse, "threads that decode and measure");
-    v("write", write, "threads that write clips");
+    v("threads", threads, "that work, each where it is needed most; 0 = one a core");
     v("queue", queue, "videos that may wait between two stages");
+    v("memory_gib", memory_gib, "allocated memory above which no further video is begun; 0 = any");
   }
 };
 
 struct Config {
   std::vector<std::string> inputs;
   std::string output;
+  std::string store;
+  double lease_s = 60;
   std::string caption;
   SplitConfig split;
   FilterConfig filter;
@@ -150,8 +167,12 @@ struct Config {
 
   template <typename Visitor>
   void fields(Visitor& v) {
-    v("inputs", inputs, "video files, folders of them, or .txt lists of paths");
+    v("inputs", inputs, "video files, tar archives or folders of them, or .txt lists of paths");
     v("output", output, "folder of the training set");
+    v("store", store,
+      "postgresql://USER@HOST/DATABASE, where several machines work on one output folder, each "
+      "with this config; empty = curate.sqlite in it, one program alone");
+    v("lease_s", lease_s, "seconds after which others take up the work of a program that died");
     v("caption", caption, "caption of clips that captions.model does not describe; empty = none");
     v("split", split);
     v("filter", filter);
@@ -171,7 +192,7 @@ double split_threshold(const SplitConfig& config);
 /// Reads and checks the file. Throws Error naming the file and the setting.
 Config load_config(const std::string& file);
 
-/// What decides the result: every setting but `inputs`, `output`, `outputs` and
+/// What decides the result: every setting but `inputs`, `output`, `store`, `lease_s`, `outputs` and
 /// `workers`, as text.
 std::string result_settings(const Config& config);
 

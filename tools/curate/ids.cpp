@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <memory>
+#include <random>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
@@ -100,6 +101,16 @@ std::string uuid5(std::string_view name) {
   const std::string text = hex(bytes.data(), 16);
   return text.substr(0, 8) + "-" + text.substr(8, 4) + "-" + text.substr(12, 4) + "-" +
          text.substr(16, 4) + "-" + text.substr(20);
+}
+
+std::string unique_name() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  std::random_device random;
+  std::array<uint32_t, 4> digits{};
+  for (uint32_t& digit : digits) digit = random();
+  return std::string(host.data()) + "-" + std::to_string(::getpid()) + "-" +
+         hex(reinterpret_cast<const uint8_t*>(digits.data()), sizeof(digits));
 }
 
 std::string clip_id(const std::string& sha256, int64_t begin_us, int64_t end_us) {

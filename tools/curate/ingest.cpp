@@ -5,6 +5,7 @@
 #include <fstream>
 #include <set>
 
+#include "tools/curate/tar_reader.h"
 #include "trainer/data/clip_list.h"
 
 namespace cosmos::curate {
@@ -14,6 +15,7 @@ namespace fs = std::filesystem;
 
 class Lister {
  public:
+  explicit Lister(fs::path unpacked) : unpacked_(std::move(unpacked)) {}
   void input(const fs::path& path) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
@@ -36,7 +38,7 @@ class Lister {
   void file(const fs::path& path) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
-    if (fs::is_regular_file(status)) return add(path);
+    if (fs::is_regular_file(status)) return is_tar(path) ? archive(path) : add(path);
     add(path, error                 ? error.message()
               : !fs::exists(status) ? "No such file or directory"
                                     : "is not a regular file");
@@ -53,12 +55,19 @@ class Lister {
       const fs::file_status status = fs::symlink_status(entry, error);
       if (fs::is_directory(status)) {
         folder(entry);
-      } else if (trainer::is_video(entry)) {
+      } else if (trainer::is_video(entry) || is_tar(entry)) {
         file(entry);
       } else {
         ++listing_.other_files;
       }
     }
+  }
+
+  void archive(const fs::path& path) {
+    const Unpacked unpacked = unpack_videos(path, unpacked_);
+    for (const fs::path& video : unpacked.videos) add(video);
+    listing_.other_files += unpacked.other_files;
+    if (!unpacked.failure.empty()) add(path, unpacked.failure);
   }
 
   void list(const fs::path& path) {
@@ -70,14 +79,15 @@ class Lister {
     if (in.bad()) add(path, "cannot be read");
   }
 
+  fs::path unpacked_;
   Listing listing_;
   std::set<std::string> seen_;
 };
 
 }  // namespace
 
-Listing list_inputs(const std::vector<std::string>& inputs) {
-  Lister lister;
+Listing list_inputs(const std::vector<std::string>& inputs, const fs::path& unpacked) {
+  Lister lister(unpacked);
   for (const std::string& input : inputs) lister.input(input);
   return lister.take();
 }

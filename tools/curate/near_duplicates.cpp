@@ -35,7 +35,7 @@ void drop_near_duplicates(Store& store, int64_t bits) {
         dropped.push_back(std::move(clip));
       }
     }
-  store.update_segments(dropped);
+  store.decide_segments(dropped);
 }
 
 }  // namespace cosmos::curate

@@ -1,16 +1,13 @@
 #pragma once
 
-// The engine: items go through stages, each with its own threads, over queues that hold a few. A
-// full queue stops the stage before it, so what is in memory is bounded by the slowest stage.
+// The engine: videos go through stages. Every thread can work in every stage, and takes the video
+// that is furthest along: the slowest stage has as many threads as it can use, whichever that is,
+// and what is begun is finished before more is begun.
 
-#include <condition_variable>
-#include <deque>
-#include <exception>
+#include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "tools/curate/video.h"
@@ -24,45 +21,33 @@ class Stage {
   virtual ~Stage() = default;
   virtual std::string name() const = 0;
   virtual void run(Video& video) = 0;
+  /// Threads that may be in it at a time; 0: any number.
+  virtual int64_t most_threads() const { return 0; }
 };
 
-/// A queue between two stages.
-class VideoQueue {
- public:
-  explicit VideoQueue(std::size_t capacity) : capacity_(capacity) {}
-
-  /// Waits for room; false when the queue was stopped.
-  bool push(std::unique_ptr<Video> video);
-  /// Waits for a video; null when all were taken and none will come, or after stop().
-  std::unique_ptr<Video> pop();
-  void close();  ///< none will come
-  void stop();   ///< nobody waits any more
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::unique_ptr<Video>> videos_;
-  std::size_t capacity_;
-  bool closed_ = false, stopped_ = false;
+struct PipelineLimits {
+  int64_t threads = 1;
+  int64_t queue = 4;   ///< videos that may wait before a stage
+  int64_t memory = 0;  ///< allocated bytes above which no further video is begun; 0: any
 };
 
-class Pipeline {
- public:
-  explicit Pipeline(int64_t queue) : capacity_(static_cast<std::size_t>(queue)) {}
-
-  void add(std::shared_ptr<Stage> stage, int64_t workers);
-  /// Sends what `next` returns, until null, through all stages in turn; `done` is called with each
-  /// that left the last, by one thread at a time. Rethrows the first exception of a stage.
-  void run(const std::function<std::unique_ptr<Video>()>& next,
-           const std::function<void(const Video&)>& done);
-
- private:
-  struct Step {
-    std::shared_ptr<Stage> stage;
-    int64_t workers = 1;
-  };
-  std::size_t capacity_;
-  std::vector<Step> steps_;
+/// What a stage did.
+struct StageUse {
+  std::string name;
+  int64_t videos = 0;
+  double seconds = 0;        ///< sum over threads
+  int64_t most_threads = 0;  ///< at one time
 };
+
+/// Sends what `next` returns, until null, through all stages in turn; `done` is called with each
+/// that left the last. Each of the two is called by one thread at a time. Rethrows the first
+/// exception of a stage, of `next` or of `done`.
+std::vector<StageUse> run_pipeline(const std::vector<std::shared_ptr<Stage>>& stages,
+                                   const PipelineLimits& limits,
+                                   const std::function<std::unique_ptr<Video>()>& next,
+                                   const std::function<void(const Video&)>& done);
+
+/// Bytes that this process has allocated and not freed.
+int64_t allocated_bytes();
 
 }  // namespace cosmos::curate

@@ -48,6 +48,16 @@ std::string json_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+Json part_json(Store& store, const Config& config, const Source& source, const Segment& clip) {
+  Json json = clip_json(source, clip);
+  const std::string caption =
+      clip.state == State::kKept ? caption_of(store, config, clip) : std::string();
+  if (!caption.empty()) json["caption"] = caption;
+  if (clip.state == State::kFailed)
+    json["detail"] = clip.detail.empty() ? source.reason : clip.detail;
+  return json;
+}
+
 void publish(Store& store, const Config& config, const Account& account) {
   const fs::path output = config.output;
   std::string kept, others;
@@ -57,17 +67,14 @@ void publish(Store& store, const Config& config, const Account& account) {
       continue;
     }
     for (const Segment& clip : store.segments(source.id)) {
-      Json json = clip_json(source, clip);
+      const Json json = part_json(store, config, source, clip);
       if (clip.state != State::kKept)  // it may have been, before more input came
         for (const std::string& file : {"videos/" + clip.id + ".mp4", "metas/" + clip.id + ".txt",
                                         "cosmos_curate/clips/" + clip.id + ".mp4"})
           fs::remove(output / file);
-      const std::string caption = caption_of(store, config, clip);
-      if (clip.state == State::kKept && !caption.empty()) {
-        json["caption"] = caption;
-        modules::write_file(output / "metas" / (clip.id + ".txt"), caption + "\n");
-      }
-      if (clip.state == State::kFailed) json["detail"] = source.reason;
+      if (json.contains("caption"))
+        modules::write_file(output / "metas" / (clip.id + ".txt"),
+                            json["caption"].get<std::string>() + "\n");
       (clip.state == State::kKept ? kept : others) += json_line(json);
     }
   }

@@ -10,6 +10,9 @@ namespace cosmos::curate {
 /// A clip, under the field names of cosmos-curate's metas/v0 where it has them.
 Json clip_json(const Source& source, const Segment& clip);
 
+/// The same with its caption, or why it failed.
+Json part_json(Store& store, const Config& config, const Source& source, const Segment& clip);
+
 /// One line; names of files are bytes: what is not UTF-8 in them is replaced.
 std::string json_line(const Json& json);
 

@@ -217,11 +217,13 @@ std::string gallery(const Parts& parts) {
 
 void write_report(Store& store, const Config& config, const Account& account) {
   const Parts parts(store);
+  Json settings = modules::write_fields(config);
+  settings.erase("store");  // it may hold a password
   const fs::path output = config.output;
   const std::string body = cards(account) + "<h2>Where the seconds went</h2>" + funnel(account) +
                            "<h2>Scores of clips</h2><div class='charts'>" +
                            histograms(parts, config) + "</div>" + gallery(parts) +
-                           trainer::details("Settings", modules::write_fields(config).dump(2));
+                           trainer::details("Settings", settings.dump(2));
   modules::write_file(
       output / "report.html",
       trainer::page(fs::weakly_canonical(output).filename().string(), "curated video", body));

@@ -32,24 +32,16 @@ std::vector<double> frame_times(const Segment& clip, const DedupConfig& config) 
 }  // namespace
 
 Embed::Embed(Store& store, const DedupConfig& config)
-    : store_(store), config_(config), processor_(modules::ProcessorConfig::load(config.model)) {
+    : ClipStage(store, "cannot be embedded"),
+      config_(config),
+      processor_(modules::ProcessorConfig::load(config.model)) {
   model_ = load_vision_model(config.model);
 }
 
-void Embed::run(Video& video) {
+void Embed::process(Video& video, Segment& clip) {
   const torch::NoGradGuard no_graph;
-  video.segments = store_.segments(video.id);
-  for (Segment& clip : video.segments) {
-    if (clip.state != State::kKept || store_.has_embedding(clip.id)) continue;
-    try {
-      if (video.info.times.empty()) video.info = trainer::probe_video(video.path);
-      store_.save_embedding(clip.id, embed(video, clip));
-    } catch (const Error& error) {
-      clip.state = State::kFailed;
-      clip.reason = "cannot be embedded";
-      store_.update_segments({clip});
-    }
-  }
+  if (video.info.times.empty()) video.info = trainer::probe_video(video.path);
+  store_.save_embedding(clip.id, embed(video, clip));
 }
 
 std::vector<float> Embed::embed(const Video& video, const Segment& clip) const {
@@ -101,7 +93,7 @@ void drop_semantic_duplicates(Store& store, const Config& config) {
       changed.push_back(clip);
     }
   }
-  store.update_segments(changed);
+  store.decide_segments(changed);
   const fs::path folder = fs::path(config.output) / "semantic";
   modules::write_file(folder / "pruning.csv", table);
   modules::save_safetensors(folder / "embeddings.safetensors",

@@ -5,25 +5,25 @@
 #include "modules/vlm/language_model.h"
 #include "modules/vlm/processor_config.h"
 #include "tools/curate/config.h"
-#include "tools/curate/pipeline.h"
-#include "tools/curate/store.h"
+#include "tools/curate/stages.h"
 
 namespace cosmos::curate {
 
 /// The embedding of every kept clip that has none yet, into the store: frames at dedup.fps through
 /// the vision tower of a Qwen2.5-VL or Qwen3-VL folder (Cosmos Reason), the mean over its tokens,
 /// length 1. Clips that do not decode fail.
-class Embed : public Stage {
+class Embed : public ClipStage {
  public:
   /// Reads the model. Throws Error where the folder holds none with a vision tower.
   Embed(Store& store, const DedupConfig& config);
   std::string name() const override { return "embed"; }
-  void run(Video& video) override;
+  int64_t most_threads() const override { return 1; }  // one model
 
  private:
+  bool wanted(const Segment& clip) override { return !store_.has_embedding(clip.id); }
+  void process(Video& video, Segment& clip) override;
   std::vector<float> embed(const Video& video, const Segment& clip) const;
 
-  Store& store_;
   DedupConfig config_;
   std::shared_ptr<modules::LanguageModel> model_;
   modules::ProcessorConfig processor_;

@@ -110,22 +110,24 @@ void Save::run(Video& video) {
   }
 }
 
-void Write::run(Video& video) {
+void ClipStage::run(Video& video) {
+  video.segments = store_.segments(video.id);
   for (Segment& clip : video.segments) {
-    if (clip.state != State::kKept || !clip.file.empty()) continue;
+    if (clip.state != State::kKept || !wanted(clip)) continue;
     try {
-      write(video, clip);
+      process(video, clip);
     } catch (const Error& error) {
       clip.state = State::kFailed;
-      clip.reason = "cannot be written";
+      clip.reason = failure_;
+      clip.detail = without_path(error.what(), video.path.string());
       clip.file.clear();
-      video.damage = error.what();
+      store_.update_segments(video.id, {clip});
     }
-    store_.update_segments({clip});
   }
 }
 
-void Write::write(const Video& video, Segment& clip) const {
+void Write::process(Video& video, Segment& clip) {
+  if (video.info.times.empty()) video.info = trainer::probe_video(video.path);
   const std::string file = "videos/" + clip.id + ".mp4";
   const int64_t count = clip.end - clip.first;
   clip.copied = config_.mode == "auto" &&
@@ -148,6 +150,7 @@ void Write::write(const Video& video, Segment& clip) const {
     writer->finish();
   }
   clip.file = file;
+  store_.update_segments(video.id, {clip});
 }
 
 }  // namespace cosmos::curate

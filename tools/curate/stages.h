@@ -74,18 +74,36 @@ class Save : public Stage {
   Store& store_;
 };
 
-/// Writes the kept parts as clips, videos/{id}.mp4, and says so in the store after each.
-class Write : public Stage {
+/// Something that is done to each kept clip of an analysed video. A clip that throws fails, for the
+/// reason `failure` and with the error's words; the others go on.
+class ClipStage : public Stage {
  public:
-  Write(Store& store, std::filesystem::path output, ClipConfig config)
-      : store_(store), output_(std::move(output)), config_(std::move(config)) {}
-  std::string name() const override { return "write"; }
-  void run(Video& video) override;
+  ClipStage(Store& store, std::string failure) : store_(store), failure_(std::move(failure)) {}
+  void run(Video& video) final;
+
+ protected:
+  Store& store_;
 
  private:
-  void write(const Video& video, Segment& clip) const;
+  virtual bool wanted(const Segment& clip) = 0;
+  virtual void process(Video& video, Segment& clip) = 0;
 
-  Store& store_;
+  std::string failure_;
+};
+
+/// Writes the kept parts as clips, videos/{id}.mp4, and says so in the store after each.
+class Write : public ClipStage {
+ public:
+  Write(Store& store, std::filesystem::path output, ClipConfig config)
+      : ClipStage(store, "cannot be written"),
+        output_(std::move(output)),
+        config_(std::move(config)) {}
+  std::string name() const override { return "write"; }
+
+ private:
+  bool wanted(const Segment& clip) override { return clip.file.empty(); }
+  void process(Video& video, Segment& clip) override;
+
   std::filesystem::path output_;
   ClipConfig config_;
 };

@@ -1,17 +1,24 @@
 #pragma once
 
-// Tar archives (POSIX ustar) whose bytes follow from their members alone: no dates, no owners.
+// Tar archives whose bytes follow from their members alone: no dates, no owners.
+
+#include <memory>
 
 #include "modules/hub/atomic_file.h"
 
+struct archive;
+
 namespace cosmos::curate {
 
-/// Under its final name once commit() returns.
+/// Through libarchive, as POSIX ustar; a member that ustar cannot hold (8 GiB, a long name) gets
+/// pax headers. Under its final name once commit() returns.
 class TarWriter {
  public:
-  explicit TarWriter(const std::filesystem::path& path) : file_(path) {}
+  explicit TarWriter(const std::filesystem::path& path);
+  ~TarWriter();
+  TarWriter(const TarWriter&) = delete;
+  TarWriter& operator=(const TarWriter&) = delete;
 
-  /// name: below 100 bytes.
   void add(const std::string& name, std::string_view bytes);
   /// A file's content, a part in memory at a time.
   void add_file(const std::string& name, const std::filesystem::path& path);
@@ -19,9 +26,12 @@ class TarWriter {
 
  private:
   void begin(const std::string& name, uint64_t size);
-  void pad(uint64_t size);
+  void write(std::string_view bytes);
+  void check(int code) const;
 
+  std::string name_;
   modules::AtomicFile file_;
+  archive* archive_ = nullptr;
 };
 
 }  // namespace cosmos::curate

@@ -24,6 +24,7 @@ struct Segment {
   int64_t begin_us = 0, end_us = 0;
   State state = State::kKept;
   std::string reason{};  ///< of a part that is not kept
+  std::string detail{};  ///< of a failure: the error's own words
   std::string id{};      ///< UUIDv5 of (content of the video, begin, end)
   Json scores = Json::object();
   std::vector<uint64_t> hashes{};  ///< perceptual, at fixed places of the clip

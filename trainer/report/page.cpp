@@ -4,22 +4,6 @@
 #include "trainer/report/svg.h"
 
 namespace cosmos::trainer {
-namespace {
-
-std::string base64(const std::string& bytes) {
-  static const char* kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t word = 0;
-    for (std::size_t k = 0; k < 3; ++k)
-      word = word << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0);
-    for (std::size_t k = 0; k < 4; ++k)
-      out += i + k <= bytes.size() ? kAlphabet[word >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
-}
-
-}  // namespace
 
 std::string page(const std::string& title, const std::string& subtitle, const std::string& body) {
   const std::string name = escape_html(title);
@@ -33,6 +17,19 @@ std::string page(const std::string& title, const std::string& subtitle, const st
 std::string card(const std::string& label, const std::string& value) {
   return "<div class='card'><b>" + escape_html(value) + "</b><span>" + escape_html(label) +
          "</span></div>";
+}
+
+std::string base64(const std::string& bytes) {
+  static const char* kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t word = 0;
+    for (std::size_t k = 0; k < 3; ++k)
+      word = word << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0);
+    for (std::size_t k = 0; k < 4; ++k)
+      out += i + k <= bytes.size() ? kAlphabet[word >> (18 - 6 * k) & 63] : '=';
+  }
+  return out;
 }
 
 std::string picture(const std::string& png, const std::string& caption) {

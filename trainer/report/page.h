@@ -16,6 +16,8 @@ std::string page(const std::string& title, const std::string& subtitle, const st
 
 /// A number that stands out; a row of them goes into <div class='cards'>.
 std::string card(const std::string& label, const std::string& value);
+/// RFC 4648, with padding.
+std::string base64(const std::string& bytes);
 /// A PNG with what is written below; several go into <div class='pictures'>.
 std::string picture(const std::string& png, const std::string& caption);
 /// Empty without facts.
