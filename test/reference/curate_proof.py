@@ -77,7 +77,7 @@ def content(clip: pathlib.Path, detector):
     manager = SceneManager(stats)
     manager.add_detector(detector)
     manager.detect_scenes(video)
-    scenes = [(a.get_frames(), b.get_frames()) for a, b in manager.get_scene_list(start_in_scene=True)]
+    scenes = [(a.frame_num, b.frame_num) for a, b in manager.get_scene_list(start_in_scene=True)]
     count = scenes[-1][1]
     values = [stats.get_metrics(n, ["content_val"])[0] if stats.metrics_exist(n, ["content_val"]) else 0
               for n in range(count)]  # fmt: skip

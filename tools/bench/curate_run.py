@@ -59,7 +59,7 @@ def shots(path):
 def curate(job):
     path, output = job
     scenedetect.detect(str(path), scenedetect.ContentDetector(27.0))
-    fps = scenedetect.open_video(str(path)).frame_rate
+    fps = float(scenedetect.open_video(str(path)).frame_rate)
     clips = 0
     for first, last in shots(path):
         length = (int(last) + 1 - int(first)) / fps
