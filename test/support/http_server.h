@@ -59,9 +59,10 @@ class HttpServer {
       const std::string said = answer_(text.substr(0, head), text.substr(head));
       const std::size_t line = said.find('\n');
       const std::string body = said.substr(line + 1);
-      const std::string reply = "HTTP/1.1 " + said.substr(0, line) +
-                                "\r\nConnection: close\r\nContent-Length: " +
-                                std::to_string(body.size()) + "\r\n\r\n" + body;
+      const std::string reply =
+          "HTTP/1.1 " + said.substr(0, line) +
+          "\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+          body;
       (void)!::write(client, reply.data(), reply.size());
     }
   }

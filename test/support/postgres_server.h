@@ -17,7 +17,8 @@ namespace cosmos::test {
 class PostgresServer {
  public:
   PostgresServer() {
-    const std::string missing = "PostgreSQL's server is missing: package postgresql (tools/setup.sh)";
+    const std::string missing =
+        "PostgreSQL's server is missing: package postgresql (tools/setup.sh)";
     const Answer found = shell("ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1");
     INFO(missing);
     REQUIRE(found.text.size() > 1);

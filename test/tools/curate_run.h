@@ -14,7 +14,8 @@
 
 namespace cosmos::test {
 
-/// A textured square of `colour` that wanders over a ground of the other colour, 10 frames a second.
+/// A textured square of `colour` that wanders over a ground of the other colour, 10 frames a
+/// second.
 inline Tensor scene(int64_t frames, std::array<int, 3> ground, std::array<int, 3> square) {
   const auto colour = [](std::array<int, 3> c) {
     return torch::tensor({c[0], c[1], c[2]}, torch::kUInt8);

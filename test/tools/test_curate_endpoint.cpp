@@ -22,11 +22,10 @@ struct Scene : Run {
     test::write_footage(inputs / "b.mp4", test::scene(30, {30, 90, 200}, {10, 10, 10}));
   }
   Answer caption(const std::string& endpoint) {
-    const Json settings = {{"split", {{"min_s", 0}}},
-                           {"captions",
-                            {{"endpoint", endpoint},
-                             {"endpoint_model", "some/model"},
-                             {"prompt", "What is this?"}}}};
+    const Json settings = {
+        {"split", {{"min_s", 0}}},
+        {"captions",
+         {{"endpoint", endpoint}, {"endpoint_model", "some/model"}, {"prompt", "What is this?"}}}};
     return run_program("cosmos-curate", config(settings).string(), "export COSMOS_CAPTION_KEY=k1");
   }
 };

@@ -55,8 +55,8 @@ struct Belt {
   }
   std::vector<StageUse> run(const std::vector<std::shared_ptr<Stage>>& stages,
                             const PipelineLimits& limits) {
-    return run_pipeline(stages, limits, [this] { return next(); },
-                        [this](const Video& video) { done(video); });
+    return run_pipeline(
+        stages, limits, [this] { return next(); }, [this](const Video& video) { done(video); });
   }
 };
 

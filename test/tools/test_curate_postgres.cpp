@@ -121,10 +121,10 @@ TEST_CASE("four cosmos-curate on one PostgreSQL, two killed for good, make the s
     Run run;
     run.inputs = whole.inputs;
     const std::string config = run.config(settings(server.url(database))).string();
-    const Answer answer = shell(worker(config, {moment()}, true) + worker(config, {moment()}, true) +
-                                worker(config, {moment(), moment()}, false) +
-                                worker(config, {moment(), moment()}, false) +
-                                "for p in $all; do wait $p || exit 1; done");
+    const Answer answer = shell(
+        worker(config, {moment()}, true) + worker(config, {moment()}, true) +
+        worker(config, {moment(), moment()}, false) + worker(config, {moment(), moment()}, false) +
+        "for p in $all; do wait $p || exit 1; done");
     INFO("round " << round << ": " << answer.text);
     REQUIRE(answer.code == 0);
     CHECK(run.set() == whole.expected);

@@ -11,9 +11,10 @@ namespace cosmos::curate {
 /// captions.endpoint answers to captions.prompt and frames of the clip's file, each a PNG in a data
 /// URL. A key is taken from the environment's COSMOS_CAPTION_KEY and stands in no file.
 ///
-/// Answers 429 and 5xx, and a connection that fails, are asked again twice, a second and four later;
-/// then the run stops with an Error and goes on when it is started again. Any other refusal (400: a
-/// clip that the model cannot take) fails the clip, "cannot be captioned", with the server's words.
+/// Answers 429 and 5xx, and a connection that fails, are asked again twice, a second and four
+/// later; then the run stops with an Error and goes on when it is started again. Any other refusal
+/// (400: a clip that the model cannot take) fails the clip, "cannot be captioned", with the
+/// server's words.
 class EndpointCaption : public ClipStage {
  public:
   EndpointCaption(Store& store, std::filesystem::path output, const CaptionConfig& config);

@@ -36,9 +36,8 @@ std::shared_ptr<arrow::Array> array_of(const Column& column) {
 }
 
 std::shared_ptr<arrow::Array> vectors_of(const Column& column) {
-  const auto width = column.cells.empty()
-                         ? 0
-                         : std::get<std::vector<float>>(column.cells.front()).size();
+  const auto width =
+      column.cells.empty() ? 0 : std::get<std::vector<float>>(column.cells.front()).size();
   const auto values = std::make_shared<arrow::FloatBuilder>();
   arrow::FixedSizeListBuilder builder(arrow::default_memory_pool(), values,
                                       static_cast<int32_t>(width));

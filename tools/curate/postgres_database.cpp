@@ -32,9 +32,7 @@ struct Parameters {
     for (std::size_t i = 0; i < values.size(); ++i) {
       const auto* n = std::get_if<int64_t>(&values[i]);
       const auto* bytes = std::get_if<Bytes>(&values[i]);
-      texts[i] = n       ? std::to_string(*n)
-                 : bytes ? bytes->value
-                         : std::get<std::string>(values[i]);
+      texts[i] = n ? std::to_string(*n) : bytes ? bytes->value : std::get<std::string>(values[i]);
       types.push_back(n ? kBigintType : bytes ? kByteaType : kTextType);
       formats.push_back(bytes ? 1 : 0);
       starts.push_back(texts[i].c_str());
@@ -60,7 +58,8 @@ class Postgres : public Database {
             connection_ ? one_line(PQerrorMessage(connection_.get())) : "no memory",
             " (expected postgresql://USER@HOST/DATABASE of a server that runs)");
     PQsetClientEncoding(connection_.get(), "UTF8");
-    PQsetNoticeProcessor(connection_.get(), [](void*, const char*) {}, nullptr);
+    PQsetNoticeProcessor(
+        connection_.get(), [](void*, const char*) {}, nullptr);
     const char* host = PQhost(connection_.get());
     name_ = std::string("postgresql://") + (host ? host : "") + "/" + PQdb(connection_.get());
     const int version = PQserverVersion(connection_.get());

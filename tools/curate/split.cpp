@@ -98,9 +98,7 @@ std::vector<int64_t> adaptive_cuts(const std::vector<FrameFeatures>& frames, dou
     double mean = 0;
     for (int64_t k = 1; k <= kSide; ++k) mean += (content(n - k) + content(n + k)) / (2 * kSide);
     const double ratio = mean < kZero ? kMostRatio : std::min(content(n) / mean, kMostRatio);
-    // It counts the scene's frames up to the last one that it looks at.
-    if (content(n) >= min_content && ratio >= threshold &&
-        n + kSide - cuts.back() >= min_scene_frames)
+    if (content(n) >= min_content && ratio >= threshold && n - cuts.back() >= min_scene_frames)
       cuts.push_back(n);
   }
   return cuts;

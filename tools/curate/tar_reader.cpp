@@ -102,9 +102,9 @@ Unpacked unpack_videos(const fs::path& tar, const fs::path& under) {
     read_members(tar, folder, result, names);
     // Names are bytes; such as are no UTF-8 cannot be recorded, and are unpacked anew each time.
     try {
-      modules::write_json(folder / kRecord, {{"version", version},
-                                             {"videos", names},
-                                             {"other_files", result.other_files}});
+      modules::write_json(
+          folder / kRecord,
+          {{"version", version}, {"videos", names}, {"other_files", result.other_files}});
     } catch (const Json::exception&) {
     }
   } catch (const std::exception& error) {
