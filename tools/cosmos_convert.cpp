@@ -270,8 +270,9 @@ void convert_adapter(const Arguments& arguments) {
     if (name != "generation_config.json") write_file(out.path() / name, text);
   write_card(base, out.path(), arguments, arguments.format == "peft" ? "peft" : "diffusers");
   out.commit();
-  std::cout << "wrote " << arguments.output << ": " << lora_layers(*model).size()
-            << " adapted layers, " << arguments.format << "\n";
+  std::cout << "wrote " << arguments.output << ": "
+            << lora_layers(*model).size() + lora_stacks(*model).size() << " adapted layers, "
+            << arguments.format << "\n";
 }
 
 cxxopts::Options make_options() {

@@ -49,6 +49,7 @@ class Model : public torch::nn::Module {
 
   /// Installed by the trainer; null means plain calls.
   void set_block_runner(std::shared_ptr<BlockRunner> runner) { block_runner_ = std::move(runner); }
+  const std::shared_ptr<BlockRunner>& block_runner() const { return block_runner_; }
   /// Installed by the trainer; by default this process holds all tokens. Models that do not split
   /// theirs (splits_tokens()) ignore it.
   void set_token_plan(std::shared_ptr<const TokenPlan> plan) { token_plan_ = std::move(plan); }

@@ -134,7 +134,7 @@ std::vector<NamedLinear> fp8_linears(const Model& model, const Fp8Config& config
   const std::vector<NamedLinear> all = named_linears(model);
   std::vector<std::string> names;
   for (const NamedLinear& layer : all) names.push_back(layer.name);
-  require_matches(config.target_modules, names, "fp8.target_modules");
+  require_matches(config.target_modules, names, "fp8.target_modules", "linear layer");
   std::vector<NamedLinear> chosen;
   for (const NamedLinear& layer : all) {
     const bool wanted = config.target_modules.empty()

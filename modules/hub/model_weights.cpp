@@ -6,6 +6,7 @@
 
 #include "modules/core/hollow.h"
 #include "modules/core/linear.h"
+#include "modules/core/weight_stacks.h"
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/fp8_weights.h"
 #include "modules/hub/json_file.h"
@@ -16,13 +17,15 @@ namespace {
 
 std::set<const c10::TensorImpl*> adapter_tensors(const Model& model) {
   std::set<const c10::TensorImpl*> found;
-  for (const auto& [name, linear] : named_linears(model)) {
-    if (!linear->adapter()) continue;
-    for (const auto& tensor : linear->adapter()->parameters())
-      found.insert(tensor.unsafeGetTensorImpl());
-    for (const auto& tensor : linear->adapter()->buffers())
-      found.insert(tensor.unsafeGetTensorImpl());
-  }
+  const auto add = [&](const torch::nn::Module& adapter) {
+    for (const auto& tensor : adapter.parameters()) found.insert(tensor.unsafeGetTensorImpl());
+    for (const auto& tensor : adapter.buffers()) found.insert(tensor.unsafeGetTensorImpl());
+  };
+  for (const auto& [name, linear] : named_linears(model))
+    if (linear->adapter()) add(*linear->adapter());
+  for (const auto& [name, module] : named_stacks(model))
+    for (const auto& stack : module->stacks())
+      if (stack.adapter) add(*stack.adapter);
   return found;
 }
 

@@ -20,6 +20,12 @@ int64_t seed_for(const DropoutKey& key, int64_t sample, int64_t layer) {
 
 }  // namespace
 
+void draw_lora_A(const Tensor& A, uint64_t seed, int64_t layer) {
+  Philox random(seed, Purpose::kInit, static_cast<uint64_t>(layer));
+  const double bound = 1.0 / std::sqrt(static_cast<double>(A.size(1)));
+  A.copy_((random.uniform(A.sizes()) * 2 - 1) * bound);
+}
+
 LoraAdapter::LoraAdapter(const LinearImpl& linear, const Options& options, uint64_t seed)
     : options_(options) {
   const auto like = linear.weight.options().requires_grad(false);
@@ -30,9 +36,7 @@ LoraAdapter::LoraAdapter(const LinearImpl& linear, const Options& options, uint6
     magnitude = register_parameter("lora_magnitude_vector", torch::empty({out}, like));
   if (SkipInit::active()) return;
   torch::NoGradGuard no_grad;
-  Philox random(seed, Purpose::kInit, static_cast<uint64_t>(options.layer));
-  const double bound = 1.0 / std::sqrt(static_cast<double>(in));
-  lora_A.copy_((random.uniform({options.rank, in}) * 2 - 1) * bound);
+  draw_lora_A(lora_A, seed, options.layer);
   lora_B.zero_();
   if (options.dora) magnitude.copy_(row_norm(linear.weight));
 }

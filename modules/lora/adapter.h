@@ -29,6 +29,9 @@ struct DropoutKey {
   std::optional<std::vector<int64_t>> samples;
 };
 
+/// A as torch's Linear draws a weight (Kaiming with a = sqrt 5), from Philox(seed, kInit, layer).
+void draw_lora_A(const Tensor& A, uint64_t seed, int64_t layer);
+
 class LoraAdapter : public LinearAdapter {
  public:
   struct Options {
@@ -43,8 +46,8 @@ class LoraAdapter : public LinearAdapter {
     std::shared_ptr<const LoraConfig> config = nullptr;  ///< the same; for files
   };
 
-  /// A uniform as torch's Linear draws it (Kaiming with a = sqrt 5), from Philox(seed, kInit,
-  /// layer); B zero; m the row norms of W: the adapted Linear computes what it did before.
+  /// A by draw_lora_A; B zero; m the row norms of W: the adapted Linear computes what it did
+  /// before.
   LoraAdapter(const LinearImpl& linear, const Options& options, uint64_t seed);
 
   Tensor adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) override;

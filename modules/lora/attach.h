@@ -11,10 +11,14 @@
 
 namespace cosmos::modules {
 
-/// Freezes the base and attaches adapters to the Linears named by `modules`, all of which exist.
-/// Throws Error, changing nothing, when a Linear of the model has an adapter already.
-void attach_lora(Model& model, const LoraConfig& config, const std::vector<std::string>& modules,
-                 uint64_t seed);
+/// What gets an adapter: paths of Linears, and of stacked weights.
+struct LoraTargets {
+  std::vector<std::string> modules, parameters;
+};
+
+/// Freezes the base and attaches adapters to the targets, all of which exist. Throws Error,
+/// changing nothing, when the model has adapters already.
+void attach_lora(Model& model, const LoraConfig& config, const LoraTargets& targets, uint64_t seed);
 
 /// Parameters of the base only; adapters are left as they are.
 void set_base_requires_grad(Model& model, bool requires_grad);

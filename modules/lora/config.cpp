@@ -104,11 +104,11 @@ bool matches_name(const std::string& entry, const std::string& module) {
 }
 
 void require_matches(const std::vector<std::string>& list, const std::vector<std::string>& modules,
-                     const std::string& where) {
+                     const std::string& where, const std::string& kind) {
   for (const std::string& name : list)
     require(std::any_of(modules.begin(), modules.end(),
                         [&](const std::string& module) { return matches_name(name, module); }),
-            where, ": no linear layer is called ", printable(name), candidates(modules, name));
+            where, ": no ", kind, " is called ", printable(name), candidates(modules, name));
 }
 
 void LoraConfig::check(const std::string& where) const {
@@ -117,6 +117,9 @@ void LoraConfig::check(const std::string& where) const {
           alpha);
   require(dropout >= 0 && dropout < 1, where, ".dropout: expected 0 <= dropout < 1, got ", dropout);
   check_pattern(target_modules, where + ".target_modules");
+  require(target_parameters.empty() || (dropout == 0 && !use_dora), where,
+          ".target_parameters: expected dropout 0 and no DoRA (as PEFT), got ",
+          use_dora ? "use_dora" : "dropout ", use_dora ? "" : std::to_string(dropout));
   if (!exclude_modules.is_null()) check_pattern(exclude_modules, where + ".exclude_modules");
   for (const auto& [key, value] : rank_pattern)
     require(value > 0, where, ".rank_pattern.", printable(key),
@@ -152,14 +155,27 @@ std::vector<std::string> target_modules(const LoraConfig& config,
                                         const std::vector<std::string>& modules) {
   if (config.target_modules.is_array())
     require_matches(config.target_modules.get<std::vector<std::string>>(), modules,
-                    "lora.target_modules");
+                    "lora.target_modules", "linear layer");
   std::vector<std::string> chosen;
   for (const auto& module : modules)
     if (matches_modules(config.target_modules, module) &&
         !matches_modules(config.exclude_modules, module))
       chosen.push_back(module);
-  require(!chosen.empty(), "lora.target_modules: ", describe(config.target_modules),
+  require(!chosen.empty() || !config.target_parameters.empty(),
+          "lora.target_modules: ", describe(config.target_modules),
           " leaves no linear layer to adapt", candidates(modules, ""));
+  return chosen;
+}
+
+std::vector<std::string> target_parameters(const LoraConfig& config,
+                                           const std::vector<std::string>& parameters) {
+  require_matches(config.target_parameters, parameters, "lora.target_parameters",
+                  "stacked weight of experts");
+  std::vector<std::string> chosen;
+  for (const auto& parameter : parameters)
+    if (matches_modules(Json(config.target_parameters), parameter) &&
+        !matches_modules(config.exclude_modules, parameter))
+      chosen.push_back(parameter);
   return chosen;
 }
 

@@ -22,6 +22,9 @@ struct LoraConfig {
   /// expression over the whole path.
   Json target_modules = "all-linear";
   Json exclude_modules = nullptr;  ///< the same forms; null: none
+  /// Stacked weights of experts to adapt (PEFT: the same), by parameter name, in the forms of the
+  /// list above: "mlp.experts.gate_up_proj". Without dropout and DoRA, as in PEFT.
+  std::vector<std::string> target_parameters = {};
   /// Other ranks and alphas for modules whose path ends in a key (PEFT: a regular expression).
   std::map<std::string, int64_t> rank_pattern = {};
   std::map<std::string, double> alpha_pattern = {};
@@ -35,6 +38,7 @@ struct LoraConfig {
     v("use_dora", use_dora, "DoRA: learn each output row's length too");
     v("target_modules", target_modules, "list of names or wildcards, \"all-linear\", or a regex");
     v("exclude_modules", exclude_modules, "list of names or wildcards, or a regex");
+    v("target_parameters", target_parameters, "stacked weights of experts, by parameter name");
     v("rank_pattern", rank_pattern, "other ranks, by module name");
     v("alpha_pattern", alpha_pattern, "other alphas, by module name");
   }
@@ -49,16 +53,22 @@ struct LoraConfig {
 
 /// Whether `entry` of a list means `module`: its path, the end of it, or a wildcard over it.
 bool matches_name(const std::string& entry, const std::string& module);
-/// Throws Error for the first entry of `list` (called `where`) that means none of `modules`.
+/// Throws Error for the first entry of `list` (called `where`) that means none of `modules`, which
+/// are `kind`s ("linear layer").
 void require_matches(const std::vector<std::string>& list, const std::vector<std::string>& modules,
-                     const std::string& where);
+                     const std::string& where, const std::string& kind);
 
 /// Whether PEFT would take `module` for this `pattern` (a string, a list, or null).
 bool matches_modules(const Json& pattern, const std::string& module);
 
 /// Those of `modules` that the config targets. Throws Error when an entry of a list matches nothing
-/// (a typo would silently train less), or when none is left; the message names near candidates.
+/// (a typo would silently train less), or when none is left and there are no target_parameters; the
+/// message names near candidates.
 std::vector<std::string> target_modules(const LoraConfig& config,
                                         const std::vector<std::string>& modules);
+
+/// The same for target_parameters; exclude_modules counts for them too.
+std::vector<std::string> target_parameters(const LoraConfig& config,
+                                           const std::vector<std::string>& parameters);
 
 }  // namespace cosmos::modules

@@ -17,19 +17,30 @@ void set_base_requires_grad(Model& model, bool requires_grad) {
       entry.tensor.set_requires_grad(requires_grad);
 }
 
-void attach_lora(Model& model, const LoraConfig& config, const std::vector<std::string>& modules,
+namespace {
+
+void require_bare(const Model& model) {
+  const auto bare = [](const std::string& name, bool adapted) {
+    require(!adapted, "lora: ", name, " already has an adapter; merge or remove it first");
+  };
+  for (const auto& [name, linear] : named_linears(model)) bare(name, linear->adapter() != nullptr);
+  for (const auto& [path, module] : named_stacks(model))
+    for (const auto& stack : module->stacks())
+      bare(path + "." + stack.name, stack.adapter != nullptr);
+}
+
+}  // namespace
+
+void attach_lora(Model& model, const LoraConfig& config, const LoraTargets& targets,
                  uint64_t seed) {
+  require_bare(model);
   auto shared_config = std::make_shared<const LoraConfig>(config);
   auto key = std::make_shared<DropoutKey>();
   std::map<std::string, std::shared_ptr<LinearImpl>> linears;
-  for (auto& [name, linear] : named_linears(model)) {
-    require(!linear->adapter(), "lora: ", name,
-            " already has an adapter; merge or remove it first");
-    linears[name] = linear;
-  }
+  for (auto& [name, linear] : named_linears(model)) linears[name] = linear;
   set_base_requires_grad(model, false);
   int64_t layer = 0;
-  for (const auto& name : modules) {
+  for (const auto& name : targets.modules) {
     const auto& linear = linears.at(name);
     const LoraAdapter::Options options{.rank = config.rank_of(name),
                                        .alpha = config.alpha_of(name),
@@ -43,20 +54,38 @@ void attach_lora(Model& model, const LoraConfig& config, const std::vector<std::
     adapter->train(model.is_training());
     linear->set_adapter(adapter);
   }
+  const std::set<std::string> chosen(targets.parameters.begin(), targets.parameters.end());
+  for (const auto& [path, module] : named_stacks(model))
+    for (const auto& stack : module->stacks()) {
+      const std::string name = path + "." + stack.name;
+      if (!chosen.count(name)) continue;
+      const StackLora::Options options{.rank = config.rank_of(name),
+                                       .scaling = config.scaling_of(name),
+                                       .layer = layer++,
+                                       .config = shared_config};
+      module->set_adapter(stack.name, std::make_shared<StackLora>(stack.weight, options, seed));
+    }
 }
 
 LoraReport apply_lora(Model& model, const LoraConfig& config, uint64_t seed) {
   config.check("lora");
-  std::vector<std::string> modules;
+  std::vector<std::string> modules, parameters;
   for (const auto& [name, linear] : named_linears(model)) modules.push_back(name);
-  attach_lora(model, config, target_modules(config, modules), seed);
+  for (const auto& [path, module] : named_stacks(model))
+    for (const auto& stack : module->stacks()) parameters.push_back(path + "." + stack.name);
+  attach_lora(model, config,
+              {.modules = target_modules(config, modules),
+               .parameters = target_parameters(config, parameters)},
+              seed);
 
   LoraReport report;
-  for (const auto& layer : lora_layers(model)) {
+  const auto count = [&](const torch::nn::Module& adapter) {
     ++report.layers;
-    for (const auto& parameter : layer.adapter->parameters())
+    for (const auto& parameter : adapter.parameters())
       report.trainable_parameters += parameter.numel();
-  }
+  };
+  for (const auto& layer : lora_layers(model)) count(*layer.adapter);
+  for (const auto& stack : lora_stacks(model)) count(*stack.adapter);
   for (const auto& entry : base_tensors(model)) report.base_parameters += entry.tensor.numel();
   return report;
 }
@@ -69,10 +98,21 @@ std::vector<LoraLayer> lora_layers(const Model& model) {
   return layers;
 }
 
+std::vector<LoraStack> lora_stacks(const Model& model) {
+  std::vector<LoraStack> found;
+  for (const auto& [path, module] : named_stacks(model))
+    for (const auto& stack : module->stacks())
+      if (auto adapter = std::dynamic_pointer_cast<StackLora>(stack.adapter))
+        found.push_back({path + "." + stack.name, module, stack, adapter});
+  return found;
+}
+
 LoraConfig lora_config(const Model& model) {
   const auto layers = lora_layers(model);
-  require(!layers.empty(), "lora: ", model.class_name(), " has no adapter");
-  return *layers.front().adapter->options().config;
+  if (!layers.empty()) return *layers.front().adapter->options().config;
+  const auto stacks = lora_stacks(model);
+  require(!stacks.empty(), "lora: ", model.class_name(), " has no adapter");
+  return *stacks.front().adapter->options().config;
 }
 
 void set_dropout_samples(Model& model, uint64_t seed, const std::vector<int64_t>& samples) {
@@ -85,25 +125,34 @@ void set_dropout_samples(Model& model, uint64_t seed, const std::vector<int64_t>
 
 bool has_effect(const Model& model) {
   const auto layers = lora_layers(model);
-  return std::any_of(layers.begin(), layers.end(), [](const LoraLayer& layer) {
-    return layer.adapter->has_effect(*layer.linear);
-  });
+  const auto stacks = lora_stacks(model);
+  return std::any_of(
+             layers.begin(), layers.end(),
+             [](const LoraLayer& layer) { return layer.adapter->has_effect(*layer.linear); }) ||
+         std::any_of(stacks.begin(), stacks.end(), [](const LoraStack& stack) {
+           return stack.adapter->delta().any().item<bool>();
+         });
 }
 
 void require_effect(const Model& model) {
   const auto layers = lora_layers(model);
-  require(!layers.empty(), "lora: ", model.class_name(), " has no adapter");
-  for (const auto& layer : layers)
-    for (const auto& item : layer.adapter->named_parameters())
-      require(torch::isfinite(item.value()).all().item<bool>(), "lora: ", layer.name, ".",
-              item.key(), " holds NaN or infinity: the adapter is broken (did training diverge?)");
-  require(has_effect(model), "lora: the adapter changes nothing: lora_B of all ", layers.size(),
-          " layers is zero (was it trained?)");
+  const auto stacks = lora_stacks(model);
+  require(!layers.empty() || !stacks.empty(), "lora: ", model.class_name(), " has no adapter");
+  const auto check = [](const std::string& name, const torch::nn::Module& adapter) {
+    for (const auto& item : adapter.named_parameters())
+      require(torch::isfinite(item.value()).all().item<bool>(), "lora: ", name, ".", item.key(),
+              " holds NaN or infinity: the adapter is broken (did training diverge?)");
+  };
+  for (const auto& layer : layers) check(layer.name, *layer.adapter);
+  for (const auto& stack : stacks) check(stack.name, *stack.adapter);
+  require(has_effect(model), "lora: the adapter changes nothing: lora_B of all ",
+          layers.size() + stacks.size(), " layers is zero (was it trained?)");
 }
 
 MergedLora merge_lora(Model& model) {
-  MergedLora merged{.layers = lora_layers(model), .row_scale = {}};
-  require(!merged.layers.empty(), "lora: ", model.class_name(), " has no adapter to merge");
+  MergedLora merged{.layers = lora_layers(model), .stacks = lora_stacks(model), .row_scale = {}};
+  require(!merged.layers.empty() || !merged.stacks.empty(), "lora: ", model.class_name(),
+          " has no adapter to merge");
   torch::NoGradGuard no_grad;
   for (const auto& [name, linear, adapter] : merged.layers) {
     Tensor weight = linear->weight.to(torch::kFloat32) + adapter->delta();
@@ -115,6 +164,10 @@ MergedLora merge_lora(Model& model) {
     merged.row_scale.push_back(scale);
     linear->weight.copy_(weight);
     linear->take_adapter();
+  }
+  for (const auto& [name, module, stack, adapter] : merged.stacks) {
+    Tensor(stack.weight).copy_(stack.weight.to(torch::kFloat32) + adapter->delta());
+    module->take_adapter(stack.name);
   }
   set_base_requires_grad(model, true);
   return merged;
@@ -128,6 +181,10 @@ void unmerge_lora(Model& model, const MergedLora& merged) {
     if (merged.row_scale[i].defined()) weight = weight / merged.row_scale[i].unsqueeze(1);
     linear->weight.copy_(weight - adapter->delta());
     linear->set_adapter(adapter);
+  }
+  for (const auto& [name, module, stack, adapter] : merged.stacks) {
+    Tensor(stack.weight).copy_(stack.weight.to(torch::kFloat32) - adapter->delta());
+    module->set_adapter(stack.name, adapter);
   }
   set_base_requires_grad(model, false);
 }

@@ -15,18 +15,19 @@
 #include "modules/core/model.h"
 #include "modules/lora/adapter.h"
 #include "modules/lora/config.h"
+#include "modules/lora/stack_adapter.h"
 
 namespace cosmos::modules {
 
 struct LoraReport {
-  int64_t layers = 0;                ///< Linears that got an adapter
+  int64_t layers = 0;                ///< Linears and stacks that got an adapter
   int64_t trainable_parameters = 0;  ///< of the adapters
   int64_t base_parameters = 0;       ///< frozen
 };
 
-/// Attaches an adapter to every Linear that the config targets and freezes the base. Weights are
-/// initialised from (seed, position of the layer). Throws Error when nothing matches, or when the
-/// model has adapters already.
+/// Attaches an adapter to every Linear and stack that the config targets and freezes the base.
+/// Weights are initialised from (seed, position of the layer). Throws Error when nothing matches,
+/// or when the model has adapters already.
 LoraReport apply_lora(Model& model, const LoraConfig& config, uint64_t seed = 0);
 
 /// An adapted Linear.
@@ -38,6 +39,17 @@ struct LoraLayer {
 
 /// All of the model, in registration order.
 std::vector<LoraLayer> lora_layers(const Model& model);
+
+/// An adapted stack of weights.
+struct LoraStack {
+  std::string name;  ///< of the parameter: model.layers.3.mlp.experts.gate_up_proj
+  std::shared_ptr<WeightStacksImpl> module;
+  WeightStacksImpl::Stack stack;
+  std::shared_ptr<StackLora> adapter;
+};
+
+/// All of the model, in registration order.
+std::vector<LoraStack> lora_stacks(const Model& model);
 
 /// The config that describes the attached adapters (after apply_lora or loading a file). Throws
 /// Error when there are none.
@@ -58,6 +70,7 @@ void require_effect(const Model& model);
 /// What merge_lora took off, for unmerge_lora.
 struct MergedLora {
   std::vector<LoraLayer> layers;
+  std::vector<LoraStack> stacks;
   Tensors row_scale;  ///< DoRA's m / ||W + s B A|| at the time of merging, undefined without
 };
 

@@ -73,6 +73,7 @@ bool is_harmless(const std::string& key) {
                                 "revision",
                                 "runtime_config",
                                 "target_modules",
+                                "target_parameters",
                                 "task_type",
                                 "use_dora",
                                 "use_rslora",
@@ -110,6 +111,7 @@ struct PeftFields {
     v("use_dora", config.use_dora);
     v("target_modules", config.target_modules);
     v("exclude_modules", config.exclude_modules);
+    v("target_parameters", config.target_parameters);
     v("rank_pattern", config.rank_pattern);
     v("alpha_pattern", config.alpha_pattern);
   }
@@ -126,7 +128,9 @@ LoraConfig lora_config_from_peft(const Json& json, const std::string& where) {
             printable(key), " = ", describe(value), " is not supported");
   check_init(json, where);
   PeftFields fields;
-  read_fields(json, fields, where, UnknownKeys::kKeep);
+  Json given = json;
+  if (json.value("target_parameters", Json()).is_null()) given.erase("target_parameters");
+  read_fields(given, fields, where, UnknownKeys::kKeep);
   if (fields.config.target_modules.is_null()) fields.config.target_modules = "all-linear";
   fields.config.check(where);
   return fields.config;
@@ -136,6 +140,7 @@ Json lora_config_to_peft(const LoraConfig& config) {
   PeftFields fields{config};
   Json json = defaults();
   json.update(write_fields(fields));
+  if (config.target_parameters.empty()) json["target_parameters"] = nullptr;
   // PEFT writes whole alphas as integers.
   const auto whole = [](Json& value) {
     const double number = value.get<double>();

@@ -14,7 +14,10 @@ bool is_plain_name(const Json& entry) {
 
 // As Python will read it: the list of names where that is what was asked for, else every path,
 // since wildcards are ours alone and two regex dialects are not one.
-void settle_targets(LoraConfig& config, const std::vector<LoraLayer>& layers) {
+void settle_targets(LoraConfig& config, const Model& model) {
+  const std::vector<LoraLayer> layers = lora_layers(model);
+  config.target_parameters.clear();
+  for (const auto& stack : lora_stacks(model)) config.target_parameters.push_back(stack.name);
   const Json& targets = config.target_modules;
   const bool names = targets.is_array() && config.exclude_modules.is_null() &&
                      std::all_of(targets.begin(), targets.end(), is_plain_name);
@@ -25,9 +28,19 @@ void settle_targets(LoraConfig& config, const std::vector<LoraLayer>& layers) {
   config.exclude_modules = nullptr;
 }
 
-TensorMap adapter_tensors(const std::vector<LoraLayer>& layers, const std::string& prefix) {
+TensorMap adapter_tensors(const Model& model, const std::string& prefix) {
   TensorMap tensors;
-  for (const auto& [name, linear, adapter] : layers) {
+  // As PEFT nests them: the module's last stack outermost.
+  std::string outer, path;
+  const std::vector<LoraStack> stacks = lora_stacks(model);
+  for (auto layer = stacks.rbegin(); layer != stacks.rend(); ++layer) {
+    const std::string module = layer->name.substr(0, layer->name.rfind('.'));
+    path = module == outer ? path + ".base_layer" : prefix + module;
+    outer = module;
+    tensors[path + ".lora_A.weight"] = layer->adapter->lora_A;
+    tensors[path + ".lora_B.weight"] = layer->adapter->lora_B;
+  }
+  for (const auto& [name, linear, adapter] : lora_layers(model)) {
     const std::string path = prefix + name;
     tensors[path + ".lora_A.weight"] = adapter->lora_A;
     tensors[path + ".lora_B.weight"] = adapter->lora_B;
@@ -38,7 +51,7 @@ TensorMap adapter_tensors(const std::vector<LoraLayer>& layers, const std::strin
 
 Json config_for(const Model& model, const AdapterFileOptions& options) {
   LoraConfig config = lora_config(model);
-  settle_targets(config, lora_layers(model));
+  settle_targets(config, model);
   Json json = lora_config_to_peft(config);
   if (!options.base_model.empty()) json["base_model_name_or_path"] = options.base_model;
   // Lets AutoPeftModel find the class; both libraries export their models at the top.
@@ -62,8 +75,7 @@ void write_files(const std::filesystem::path& dir,
 
 std::map<std::string, FileContent> peft_adapter_files(const Model& model,
                                                       const AdapterFileOptions& options) {
-  return {{"adapter_model.safetensors",
-           {.tensors = adapter_tensors(lora_layers(model), "base_model.model.")}},
+  return {{"adapter_model.safetensors", {.tensors = adapter_tensors(model, "base_model.model.")}},
           {"adapter_config.json",
            {.text = json_text(config_for(model, options), "adapter_config.json")}}};
 }
@@ -74,7 +86,7 @@ std::map<std::string, FileContent> diffusers_lora_files(const Model& model,
   const Json plain = config_for(model, options);
   for (const auto& [key, value] : plain.items()) config[options.component + "." + key] = value;
   return {{"pytorch_lora_weights.safetensors",
-           {.tensors = adapter_tensors(lora_layers(model), options.component + "."),
+           {.tensors = adapter_tensors(model, options.component + "."),
             .metadata = {{"lora_adapter_metadata", config.dump(2)}}}}};
 }
 

@@ -1,7 +1,8 @@
 #include "modules/pipeline/memory.h"
 
 #include <algorithm>
-#include <array>
+#include <functional>
+#include <map>
 
 #include "modules/hub/weight_folder.h"
 #include "ops/core/peak_memory.h"
@@ -20,8 +21,8 @@ int64_t bytes_of(const torch::nn::Module& model) {
   return bytes;
 }
 
-FrameSource black(int64_t height, int64_t width) {
-  return [=](int64_t, int64_t count) { return torch::zeros({1, 1, count, height, width}); };
+FrameSource black(int64_t views, int64_t height, int64_t width) {
+  return [=](int64_t, int64_t count) { return torch::zeros({views, 1, count, height, width}); };
 }
 
 // One chunk of the request at another size, of black frames.
@@ -33,39 +34,95 @@ WorldRequest at_size(WorldRequest request, int64_t height, int64_t width) {
   request.latents = Tensor();
   request.progress = nullptr;
   if (request.video.defined())
-    request.video = torch::zeros({1, 3, request.video.size(2), height, width});
+    request.video = torch::zeros({request.video.size(0), 3, request.video.size(2), height, width});
+  const int64_t views = request.views.defined() ? request.views.size(0) : 1;
   for (auto& [name, control] : request.controls) {
-    control.frames = black(height, width);
-    if (control.mask) control.mask = black(height, width);
+    control.frames = black(views, height, width);
+    if (control.mask) control.mask = black(views, height, width);
   }
   return request;
 }
 
-// The most bytes at once: until the first step is done (pixels encoded, texts read), in the steps
-// after it, and until the clip is decoded. Each grows with the area for itself.
-using Phases = std::array<double, 3>;
+// Bytes while a block runs, or between two: those that were there before, and the most that come on
+// top. Each grows with the area for itself. The most of a whole generation does not: small pictures
+// take it where weights come in, large ones where a layer is wide.
+struct Lap {
+  double held = 0, added = 0;
+};
+// The parts of a generation that tiles change, and the one that they do not.
+enum Part { kEncode, kSteps, kDecode };
+using Laps = std::map<std::pair<Part, std::string>, Lap>;
 
-Phases measure(WorldPipeline& pipeline, WorldRequest request) {
-  PeakLaps laps(pipeline.transformer->parameters().front().device());
-  Phases peaks{};
-  request.progress = [&](int64_t done, int64_t) {
-    auto& peak = peaks[done == 1 ? 0 : 1];
-    peak = std::max(peak, static_cast<double>(laps.lap()));
+// Ends a lap before and after each block.
+class LapRunner : public BlockRunner {
+ public:
+  LapRunner(std::shared_ptr<BlockRunner> inner, std::function<void(const std::string&)> end)
+      : inner_(std::move(inner)), end_(std::move(end)) {}
+  Tensors run(const std::string& name, torch::nn::Module& block, const Tensors& inputs,
+              const BlockFn& fn) override {
+    end_("");
+    Tensors outputs = inner_ ? inner_->run(name, block, inputs, fn) : fn(inputs);
+    end_(name);
+    return outputs;
+  }
+
+ private:
+  std::shared_ptr<BlockRunner> inner_;
+  std::function<void(const std::string&)> end_;
+};
+
+// Models with a LapRunner around their own runner, which comes back whatever happens.
+class WithLaps {
+ public:
+  WithLaps(const std::vector<Model*>& models, std::function<void(const std::string&)> end) {
+    for (Model* model : models) {
+      own_.emplace_back(model, model->block_runner());
+      model->set_block_runner(std::make_shared<LapRunner>(model->block_runner(), end));
+    }
+  }
+  ~WithLaps() {
+    for (const auto& [model, runner] : own_) model->set_block_runner(runner);
+  }
+  WithLaps(const WithLaps&) = delete;
+  WithLaps& operator=(const WithLaps&) = delete;
+
+ private:
+  std::vector<std::pair<Model*, std::shared_ptr<BlockRunner>>> own_;
+};
+
+Laps measure(WorldPipeline& pipeline, WorldRequest request) {
+  PeakLaps meter(pipeline.transformer->parameters().front().device());
+  Laps laps;
+  Part part = kEncode;
+  const auto end = [&](const std::string& block) {
+    const PeakLap lap = meter.lap();
+    Lap& most = laps[{part, block}];
+    most.held = std::max(most.held, static_cast<double>(lap.start));
+    most.added = std::max(most.added, static_cast<double>(lap.peak - lap.start));
+  };
+  std::vector<Model*> models = {pipeline.transformer.get(), pipeline.vae.get()};
+  for (const auto& [name, net] : pipeline.control_nets) models.push_back(net.get());
+  const WithLaps with_laps(models, end);
+  request.progress = [&](int64_t done, int64_t all) {
+    end("");
+    part = done < all ? kSteps : kDecode;
   };
   generate_world(pipeline, request, [](const World&) {});
-  peaks[2] = static_cast<double>(laps.lap());
-  return peaks;
+  end("");
+  return laps;
 }
 
-// Peaks of a small size, and what each pixel more adds.
+// Laps of a small size, and what each pixel more adds.
 struct Growth {
   double area = 0;
-  Phases peak{}, slope{};
+  Laps laps, slope;
 
-  Phases at(double wanted) const {
-    Phases result{};
-    for (std::size_t i = 0; i < result.size(); ++i)
-      result[i] = peak[i] + slope[i] * (wanted - area);
+  Laps at(double wanted) const {
+    Laps result = laps;
+    for (auto& [key, lap] : result) {
+      lap.held += slope.at(key).held * (wanted - area);
+      lap.added += slope.at(key).added * (wanted - area);
+    }
     return result;
   }
 };
@@ -73,11 +130,15 @@ struct Growth {
 Growth measure_growth(WorldPipeline& pipeline, const WorldRequest& request, int64_t height,
                       int64_t narrow, int64_t wide) {
   Growth growth{.area = static_cast<double>(height * wide)};
-  const Phases less = measure(pipeline, at_size(request, height, narrow));
-  growth.peak = measure(pipeline, at_size(request, height, wide));
+  Laps less = measure(pipeline, at_size(request, height, narrow));
+  growth.laps = measure(pipeline, at_size(request, height, wide));
   const auto added = static_cast<double>(height * (wide - narrow));
-  for (std::size_t i = 0; i < growth.slope.size(); ++i)
-    growth.slope[i] = added > 0 ? std::max(0.0, (growth.peak[i] - less[i]) / added) : 0;
+  const auto slope = [added](double from, double to) {
+    return added > 0 ? std::max(0.0, (to - from) / added) : 0;
+  };
+  for (const auto& [key, lap] : growth.laps)
+    growth.slope[key] = {.held = slope(less[key].held, lap.held),
+                         .added = slope(less[key].added, lap.added)};
   return growth;
 }
 
@@ -118,7 +179,7 @@ PeakMemory predict_peak(WorldPipeline& pipeline, const WorldRequest& given) {
                 columns = vae.spatial_compression() * patch[2];
   const Growth whole = measure_growth(pipeline, request, std::min(height, 2 * rows),
                                       std::min(width, 2 * columns), std::min(width, 4 * columns));
-  Phases phases = whole.at(area);
+  Laps laps = whole.at(area);
   if (tiling && (height > tiling->tile_height || width > tiling->tile_width)) {
     // One tile is worked on at a time; what grows with the picture is what stays of the others:
     // seen with small tiles.
@@ -129,10 +190,16 @@ PeakMemory predict_peak(WorldPipeline& pipeline, const WorldRequest& given) {
                           .stride_height = 3 * rows,
                           .stride_width = 3 * columns});
     const Growth tiled = measure_growth(pipeline, request, 7 * rows, 7 * columns, 10 * columns);
-    const Phases one = whole.at(tile);
-    for (const std::size_t i : {0, 2}) phases[i] = one[i] + tiled.slope[i] * (area - tile);
+    const Laps one = whole.at(tile);
+    for (auto& [key, lap] : laps) {
+      const auto rest = tiled.slope.find(key);
+      if (key.first == kSteps || rest == tiled.slope.end()) continue;
+      lap.held = one.at(key).held + rest->second.held * (area - tile);
+      lap.added = one.at(key).added + rest->second.added * (area - tile);
+    }
   }
-  peak.activations = static_cast<int64_t>(*std::max_element(phases.begin(), phases.end()));
+  for (const auto& [key, lap] : laps)
+    peak.activations = std::max(peak.activations, static_cast<int64_t>(lap.held + lap.added));
   return peak;
 }
 

@@ -83,47 +83,20 @@ void VideoTokenizer::check_latents(const Tensor& latents) const {
 
 int64_t VideoTokenizer::latent_frames_per_step(int64_t height, int64_t width) const {
   if (frames_per_step_) return *frames_per_step_;
-  if (tiling_) {
-    height = std::min(height, tiling_->tile_height);
-    width = std::min(width, tiling_->tile_width);
-  }
+  // Who asks for tiles has no memory for more than one latent frame of one.
+  if (tiling_ && (height > tiling_->tile_height || width > tiling_->tile_width)) return 1;
   return std::max<int64_t>(1, kPixelsPerStep / (temporal_compression() * height * width));
 }
 
 Posterior VideoTokenizer::encode(const Tensor& video) {
   check_video(video);
-  const int64_t T = video.size(2), c = temporal_compression();
-  require_frames(T, "sample");
-  const int64_t step = latent_frames_per_step(video.size(3), video.size(4));
-  const bool whole = torch::GradMode::is_enabled() || latent_frames(T) <= step;
-  if (whole && !tiling_) return posterior(encode_chunk(video, nullptr));
-  EncoderStream stream(*this);
-  Posterior out;
-  Tensors means, logvars;
-  for (int64_t t = 0; t < T;) {
-    const int64_t n = std::min(T - t, t == 0 ? 1 + (step - 1) * c : step * c);
-    const Posterior part = stream.push(video.narrow(2, t, n));
-    means.push_back(part.mean);
-    if (part.logvar.defined()) logvars.push_back(part.logvar);
-    t += n;
-  }
-  out.mean = torch::cat(means, 2);
-  out.quantized = !code_levels().empty();
-  if (!logvars.empty()) out.logvar = torch::cat(logvars, 2);
-  return out;
+  require_frames(video.size(2), "sample");
+  return posterior(run_clip(Direction::kEncode, video));
 }
 
 Tensor VideoTokenizer::decode_unclamped(const Tensor& latents) {
   check_latents(latents);
-  const int64_t s = spatial_compression(), T = latents.size(2);
-  const int64_t step = latent_frames_per_step(latents.size(3) * s, latents.size(4) * s);
-  if ((torch::GradMode::is_enabled() || T <= step) && !tiling_)
-    return decode_chunk(latents, nullptr);
-  DecoderStream stream(*this);
-  Tensors parts;
-  for (int64_t t = 0; t < T; t += step)
-    parts.push_back(stream.push_unclamped(latents.narrow(2, t, std::min(step, T - t))));
-  return torch::cat(parts, 2);
+  return run_clip(Direction::kDecode, latents);
 }
 
 Tensor VideoTokenizer::decode(const Tensor& latents) {
@@ -143,30 +116,57 @@ void VideoTokenizer::set_tiling(std::optional<Tiling> tiling) {
   tiling_ = tiling;
 }
 
-Tensor VideoTokenizer::run_chunk(Direction direction, const Tensor& x,
-                                 std::vector<TimeCache>& caches) {
+Tensor VideoTokenizer::run_chunk(Direction direction, const Tensor& x, TimeCache* cache) {
+  Tensor y = direction == Direction::kEncode ? encode_chunk(x, cache) : decode_chunk(x, cache);
+  if (cache) cache->end_chunk();
+  return y;
+}
+
+Tensor VideoTokenizer::run_tiles(Direction direction, const Tensor& x, const TileCall& fn) {
+  if (!tiling_) return fn(x, 0, 1);
+  const int64_t s = spatial_compression();
+  const TileGrid pixels{{tiling_->tile_height, tiling_->tile_width},
+                        {tiling_->stride_height, tiling_->stride_width}};
+  const TileGrid latents{{pixels.tile[0] / s, pixels.tile[1] / s},
+                         {pixels.stride[0] / s, pixels.stride[1] / s}};
   const bool encoding = direction == Direction::kEncode;
-  auto one = [&](const Tensor& part, int64_t index) {
-    TimeCache& cache = caches[index];
-    Tensor y = encoding ? encode_chunk(part, &cache) : decode_chunk(part, &cache);
-    cache.end_chunk();
-    return y;
-  };
-  TileGrid pixels, latents;
-  if (tiling_) {
-    const int64_t s = spatial_compression();
-    pixels = {{tiling_->tile_height, tiling_->tile_width},
-              {tiling_->stride_height, tiling_->stride_width}};
-    latents = {{pixels.tile[0] / s, pixels.tile[1] / s},
-               {pixels.stride[0] / s, pixels.stride[1] / s}};
-  }
-  const TileGrid& in = encoding ? pixels : latents;
-  const bool tiled = tiling_ && (x.size(3) > in.tile[0] || x.size(4) > in.tile[1]);
-  const int64_t count = tiled ? tile_count(in, x.size(3), x.size(4)) : 1;
-  if (caches.empty()) caches.resize(count);
-  require(static_cast<int64_t>(caches.size()) == count,
-          "stream: frame size or tiling changed in the middle of a clip");
-  return tiled ? run_tiled(x, in, encoding ? latents : pixels, one) : one(x, 0);
+  const TileGrid &in = encoding ? pixels : latents, &out = encoding ? latents : pixels;
+  if (x.size(3) <= in.tile[0] && x.size(4) <= in.tile[1]) return fn(x, 0, 1);
+  const int64_t count = tile_count(in, x.size(3), x.size(4));
+  return run_tiled(x, in, out,
+                   [&](const Tensor& tile, int64_t index) { return fn(tile, index, count); });
+}
+
+// Each tile from beginning to end before the next: one tile's cache is held at a time.
+Tensor VideoTokenizer::run_clip(Direction direction, const Tensor& x) {
+  const bool encoding = direction == Direction::kEncode;
+  const int64_t s = encoding ? 1 : spatial_compression(), T = x.size(2);
+  const int64_t step = latent_frames_per_step(x.size(3) * s, x.size(4) * s);
+  if (torch::GradMode::is_enabled() || (encoding ? latent_frames(T) : T) <= step)
+    return run_tiles(direction, x, [&](const Tensor& tile, int64_t, int64_t) {
+      return run_chunk(direction, tile, nullptr);
+    });
+  const int64_t first = encoding ? video_frames(step) : step;
+  const int64_t next = encoding ? step * temporal_compression() : step;
+  return run_tiles(direction, x, [&](const Tensor& tile, int64_t, int64_t) {
+    TimeCache cache;
+    Tensors parts;
+    for (int64_t t = 0, n; t < T; t += n) {
+      n = std::min(T - t, t == 0 ? first : next);
+      parts.push_back(run_chunk(direction, tile.narrow(2, t, n), &cache));
+    }
+    return torch::cat(parts, 2);
+  });
+}
+
+Tensor VideoTokenizer::run_stream(Direction direction, const Tensor& x,
+                                  std::vector<TimeCache>& caches) {
+  return run_tiles(direction, x, [&](const Tensor& tile, int64_t index, int64_t count) {
+    if (caches.empty()) caches.resize(count);
+    require(static_cast<int64_t>(caches.size()) == count,
+            "stream: frame size or tiling changed in the middle of a clip");
+    return run_chunk(direction, tile, &caches[index]);
+  });
 }
 
 Tensor VideoTokenizer::normalize_latents(const Tensor& latents, int64_t first_frame) const {
@@ -239,8 +239,8 @@ Posterior EncoderStream::push(const Tensor& frames) {
   rest_ = ready < waiting.size(2) ? waiting.narrow(2, ready, waiting.size(2) - ready).clone()
                                   : Tensor();
   if (ready == 0) return {};
-  return tokenizer_.posterior(tokenizer_.run_chunk(VideoTokenizer::Direction::kEncode,
-                                                   waiting.narrow(2, 0, ready), caches_));
+  return tokenizer_.posterior(tokenizer_.run_stream(VideoTokenizer::Direction::kEncode,
+                                                    waiting.narrow(2, 0, ready), caches_));
 }
 
 void EncoderStream::finish() const {
@@ -251,7 +251,7 @@ void EncoderStream::finish() const {
 
 Tensor DecoderStream::push_unclamped(const Tensor& latents) {
   tokenizer_.check_latents(latents);
-  return tokenizer_.run_chunk(VideoTokenizer::Direction::kDecode, latents, caches_);
+  return tokenizer_.run_stream(VideoTokenizer::Direction::kDecode, latents, caches_);
 }
 
 Tensor DecoderStream::push(const Tensor& latents) {

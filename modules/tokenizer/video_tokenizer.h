@@ -51,7 +51,8 @@ class VideoTokenizer : public Model {
  public:
   /// video: [B, C, T, H, W] in [-1, 1], T = 1 + k temporal_compression, H and W multiples of
   /// spatial_compression. While gradients are recorded, or for short clips, in one go; otherwise
-  /// chunk by chunk, with the same result up to rounding and memory that does not grow with T.
+  /// chunk by chunk, with the same result up to rounding and memory that does not grow with T; with
+  /// tiling, tile by tile.
   /// Throws Error on other shapes.
   Posterior encode(const Tensor& video);
   /// latents: [B, z, t, h, w] -> [B, C, T, H, W], clamped as the HF class does (Wan: to [-1, 1]).
@@ -91,7 +92,7 @@ class VideoTokenizer : public Model {
   /// Off by default. Throws Error when tile or stride is not a multiple of spatial_compression.
   void set_tiling(std::optional<Tiling> tiling);
   const std::optional<Tiling>& tiling() const { return tiling_; }
-  /// Latent frames of a long clip of this size (pixels) that one step works on.
+  /// Latent frames of a long clip of this size (pixels) that one step works on; one where tiled.
   int64_t latent_frames_per_step(int64_t height, int64_t width) const;
   /// Takes the place of that choice, whatever the size; none: gives it back.
   void set_latent_frames_per_step(std::optional<int64_t> frames) { frames_per_step_ = frames; }
@@ -119,7 +120,12 @@ class VideoTokenizer : public Model {
 
  private:
   enum class Direction { kEncode, kDecode };
-  Tensor run_chunk(Direction direction, const Tensor& x, std::vector<TimeCache>& caches);
+  /// (tile, its index, number of tiles) -> the other side's tile.
+  using TileCall = std::function<Tensor(const Tensor&, int64_t, int64_t)>;
+  Tensor run_chunk(Direction direction, const Tensor& x, TimeCache* cache);
+  Tensor run_tiles(Direction direction, const Tensor& x, const TileCall& fn);
+  Tensor run_clip(Direction direction, const Tensor& x);
+  Tensor run_stream(Direction direction, const Tensor& x, std::vector<TimeCache>& caches);
   TensorMap run_video(const std::string& method, const TensorMap& inputs);
   void check_video(const Tensor& video) const;
   void check_latents(const Tensor& latents) const;

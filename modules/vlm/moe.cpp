@@ -7,8 +7,8 @@
 namespace cosmos::modules {
 
 ExpertsImpl::ExpertsImpl(int64_t experts, int64_t dim, int64_t inner_dim) {
-  gate_up_proj = register_parameter("gate_up_proj", new_parameter({experts, 2 * inner_dim, dim}));
-  down_proj = register_parameter("down_proj", new_parameter({experts, dim, inner_dim}));
+  gate_up_proj = register_stack("gate_up_proj", new_parameter({experts, 2 * inner_dim, dim}));
+  down_proj = register_stack("down_proj", new_parameter({experts, dim, inner_dim}));
   if (SkipInit::active()) return;
   truncated_normal_(gate_up_proj.detach(), 0.02);
   truncated_normal_(down_proj.detach(), 0.02);
@@ -17,18 +17,21 @@ ExpertsImpl::ExpertsImpl(int64_t experts, int64_t dim, int64_t inner_dim) {
 Tensor ExpertsImpl::forward(const Tensor& x, const std::vector<int64_t>& counts) {
   require(static_cast<int64_t>(counts.size()) == gate_up_proj.size(0), "experts: expected ",
           gate_up_proj.size(0), " counts, got ", counts.size());
-  // unbind, not select: its backward stacks once instead of adding a full tensor for each expert.
-  const Tensors gate_up = gate_up_proj.unbind(0), down = down_proj.unbind(0);
   const Tensors parts = x.split_with_sizes(counts);
-  Tensors outputs;
+  Tensors inputs;
+  std::vector<int64_t> used;
   for (std::size_t e = 0; e < parts.size(); ++e) {
     if (counts[e] == 0) continue;
-    const Tensor hidden = torch::linear(parts[e], gate_up[e]);
-    const int64_t inner = hidden.size(1) / 2;
-    outputs.push_back(torch::linear(
-        ops::swiglu(hidden.narrow(1, 0, inner), hidden.narrow(1, inner, inner)), down[e]));
+    inputs.push_back(parts[e]);
+    used.push_back(static_cast<int64_t>(e));
   }
-  return outputs.empty() ? x.mul(0) : torch::cat(outputs);
+  if (inputs.empty()) return x.mul(0);
+  Tensors hidden = products(0, inputs, used);
+  for (Tensor& h : hidden) {
+    const int64_t inner = h.size(1) / 2;
+    h = ops::swiglu(h.narrow(1, 0, inner), h.narrow(1, inner, inner));
+  }
+  return torch::cat(products(1, hidden, used));
 }
 
 SparseMoeBlockImpl::SparseMoeBlockImpl(const MoeOptions& options) : options_(options) {

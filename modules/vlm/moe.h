@@ -13,12 +13,13 @@
 #include <vector>
 
 #include "modules/core/linear.h"
+#include "modules/core/weight_stacks.h"
 
 namespace cosmos::modules {
 
 /// The weights of a rank's experts, and their products.  Parameters as transformers 5.23 fuses
 /// them: gate_up_proj [E, 2 I, D] (gate's rows, then up's), down_proj [E, D, I].
-class ExpertsImpl : public torch::nn::Module {
+class ExpertsImpl : public WeightStacksImpl {
  public:
   ExpertsImpl(int64_t experts, int64_t dim, int64_t inner_dim);
 

@@ -12,6 +12,7 @@ cosmos-forward's:
   read     an adapter that PEFT wrote, by cosmos-forward --adapter
   adapter  cosmos-convert adapter of a checkpoint with LoRA on every linear layer, by PEFT
   merge    cosmos-convert merge of the same
+  experts  both of a checkpoint with LoRA on the experts' stacked weights (target_parameters)
   fp8      export --fp8: transformers (compressed-tensors) sees the weights that the file's numbers make, and
            its logits stay near
 COSMOS_BIN names the folder of our programs (default build/cpu/bin).
@@ -49,7 +50,7 @@ VLLM = {
     "Qwen3VL": [("model.visual.", "visual."), ("lm_head.", "language_model.lm_head."),
                 ("model.language_model.", "language_model.model.")],
 }  # fmt: skip
-WAYS = ("export", "full", "part", "read", "adapter", "merge", "fp8")
+WAYS = ("export", "full", "part", "read", "adapter", "merge", "experts", "fp8")
 NEAR = 0.25  # relative L2 of logits from those of unrounded weights: float8 rounds by up to 1/16, and
 # activations are rounded too
 
@@ -210,10 +211,9 @@ class Case:
         return self.error(self.logits(theirs), self.ours(out))
 
     def read(self) -> float:
-        # On Qwen3-MoE PEFT turns "all-linear" into LoRA on the experts' tensors, which we refuse by name.
-        experts = self.case.class_name == "Qwen3MoeForCausalLM"
-        targets = ["q_proj", "k_proj", "v_proj", "o_proj"] if experts else "all-linear"
-        config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=targets)
+        # On Qwen3-MoE PEFT makes of "all-linear" LoRA on the experts' tensors too, of twice the rank where
+        # two are one.
+        config = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
         model = peft.get_peft_model(self.load(self.base), config)
         generator = torch.Generator().manual_seed(5)
         for name, weight in model.named_parameters():
@@ -244,6 +244,23 @@ class Case:
         adapted = {k.removeprefix("base_model.model.").rsplit(".", 2)[0] for k in keys}
         assert adapted == everywhere, f"not PEFT's all-linear: {sorted(adapted ^ everywhere)[:3]}"
         return self.error(self.logits(model), self.ours(self.base, checkpoint / "adapter"))
+
+    def experts(self) -> float | None:
+        if "moe" not in self.case.class_name.lower():
+            return None
+        targets = {"target_modules": ["q_proj", "o_proj"], "target_parameters": ["gate_up_proj", "down_proj"]}
+        run, out = self.work / "experts_run", self.work / "experts"
+        train(self.base, self.data, run, {"lora": {"rank": 4, "alpha": 16, **targets}})
+        checkpoint = run / "checkpoints/step-00000003"
+        program("cosmos-convert", "adapter", "--model", self.base, "--adapter", checkpoint, "--output", out)
+        with no_key_warnings():
+            model = peft.PeftModel.from_pretrained(self.load(self.base), out).eval()
+        keys = load_file(out / "adapter_model.safetensors").keys()
+        assert keys == get_peft_model_state_dict(model).keys(), "keys differ from PEFT's"
+        merged = self.work / "experts_merged"
+        program("cosmos-convert", "merge", "--model", self.base, "--adapter", checkpoint, "--output", merged)
+        ours = self.ours(self.base, checkpoint / "adapter")
+        return max(self.error(self.logits(model), ours), self.error(self.logits(self.load(merged)), ours))
 
     def vllm_takes(self, folder: pathlib.Path) -> None:
         """Each key names a module of vLLM's class, and the config holds nothing that it refuses."""
@@ -328,7 +345,8 @@ def table(rows) -> str:
         "export: the folder through `cosmos-convert export` in shards. full: a checkpoint of `sft` on all weights, "
         "exported. part: with the vision tower frozen, merged into the base. read: PEFT's adapter by "
         "`cosmos-forward --adapter`. adapter: LoRA on every linear layer, trained here, in PEFT; the same layers as "
-        'PEFT\'s "all-linear"; keys as vLLM\'s classes rename them. merge: the same folded into the base. fp8: products '
+        'PEFT\'s "all-linear"; keys as vLLM\'s classes rename them. merge: the same folded into the base. experts: '
+        "both, with LoRA on the experts' stacked weights (`target_parameters`). fp8: products "
         "in float8 as compressed-tensors keeps them; transformers makes the weights of them that the file's numbers "
         "stand for, and the number is what rounding does to the logits.",
         "",

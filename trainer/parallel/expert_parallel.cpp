@@ -98,6 +98,10 @@ TensorSlices expert_slices(const modules::Model& model, int64_t ranks) {
   for (const auto& item : model.named_modules("", /*include_self=*/false)) {
     const auto* experts = dynamic_cast<const modules::ExpertsImpl*>(item.value().get());
     if (!experts) continue;
+    for (const auto& stack : experts->stacks())
+      require(!stack.adapter, "trainer.parallel.expert: got ", ranks, ", but ", item.key(), ".",
+              stack.name,
+              " is in lora.target_parameters; expected 1 rank, or no adapters of experts");
     const int64_t count = experts->gate_up_proj.size(0);
     require(count % ranks == 0, "trainer.parallel.expert: ", ranks, " ranks do not divide the ",
             count, " experts of ", item.key(), "; choose a divisor of ", count);

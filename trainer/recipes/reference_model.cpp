@@ -2,6 +2,7 @@
 
 #include "modules/core/hollow.h"
 #include "modules/core/linear.h"
+#include "modules/core/weight_stacks.h"
 #include "modules/hub/model_weights.h"
 
 namespace cosmos::trainer {
@@ -15,22 +16,36 @@ class AdaptersOff {
   explicit AdaptersOff(const LanguageModel& model) {
     for (const auto& [name, linear] : modules::named_linears(model))
       if (linear->adapter()) taken_.emplace_back(linear, linear->take_adapter());
+    for (const auto& [name, module] : modules::named_stacks(model))
+      for (const auto& stack : module->stacks())
+        if (stack.adapter)
+          stacks_.push_back({module, stack.name, module->take_adapter(stack.name)});
   }
   ~AdaptersOff() {
     for (const auto& [linear, adapter] : taken_) linear->set_adapter(adapter);
+    for (const auto& [module, name, adapter] : stacks_) module->set_adapter(name, adapter);
   }
   AdaptersOff(const AdaptersOff&) = delete;
   AdaptersOff& operator=(const AdaptersOff&) = delete;
 
  private:
+  struct OfStack {
+    std::shared_ptr<modules::WeightStacksImpl> module;
+    std::string name;
+    std::shared_ptr<modules::StackAdapter> adapter;
+  };
   std::vector<
       std::pair<std::shared_ptr<modules::LinearImpl>, std::shared_ptr<modules::LinearAdapter>>>
       taken_;
+  std::vector<OfStack> stacks_;
 };
 
 bool has_adapters(const LanguageModel& model) {
   for (const auto& [name, linear] : modules::named_linears(model))
     if (linear->adapter()) return true;
+  for (const auto& [name, module] : modules::named_stacks(model))
+    for (const auto& stack : module->stacks())
+      if (stack.adapter) return true;
   return false;
 }
 

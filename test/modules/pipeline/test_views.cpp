@@ -4,6 +4,7 @@
 
 #include "modules/diffusion/scheduler_config.h"
 #include "modules/hub/registry.h"
+#include "modules/pipeline/memory.h"
 #include "modules/pipeline/views.h"
 #include "modules/pipeline/world.h"
 #include "test/support/temp_folder.h"
@@ -66,6 +67,7 @@ TEST_CASE("a multi-view request is filled in and checked", "[pipeline][multiview
   CHECK(full.fps == 30.0);
   CHECK(full.steps == 35);
   CHECK(full.condition_time == -1.0);
+  CHECK(predict_peak(pipeline, tiny_request()).activations > 0);
   const auto refused = [&](const std::function<void(WorldRequest&)>& change, const char* part) {
     WorldRequest request = tiny_request();
     change(request);
