@@ -1,13 +1,16 @@
 // cosmos-train CONFIG.json [key.path=value ...]: trains what the config describes.
 
+#include <ATen/Parallel.h>
 #include <cxxopts.hpp>
 #include <iostream>
 #include <unistd.h>
 
 #include "modules/core/device.h"
+#include "modules/hub/json_file.h"
 #include "modules/registry.h"
 #include "tools/program.h"
 #include "trainer/loop/plan.h"
+#include "trainer/loop/step_time.h"
 #include "trainer/loop/stop_signal.h"
 #include "trainer/loop/trainer.h"
 #include "trainer/parallel/group.h"
@@ -31,6 +34,10 @@ cxxopts::Options make_options() {
   options.add_options()
     ("check", "validate the config, print it with every default, and stop")
     ("plan", "print parameters, FLOPs and predicted memory, and stop; nothing is run or read")
+    ("simulate", "with --plan: step times on up to 16384 ranks, from a file of measured speeds",
+     cxxopts::value<std::string>())
+    ("measure-speeds", "measure products and, with --nproc, links; write them for --simulate, and stop",
+     cxxopts::value<std::string>())
     ("resume", "auto: continue the run folder; never: refuse one with checkpoints; or a checkpoint",
      cxxopts::value<std::string>()->default_value("auto"))
     ("nproc", "ranks on this machine, which share the model (trainer.parallel); or of --plan",
@@ -74,6 +81,17 @@ int train(const Config& config, std::shared_ptr<Recipe> recipe, const std::strin
   return 128 + signal.received();
 }
 
+int measure(const Config& config, const RankEnv& env, const std::string& file) {
+  const torch::Device device = modules::choose_device(
+      config.trainer.device, config.source + ": trainer.device", env.local_rank);
+  const auto world = env.world > 1 ? connect(env, device, kTimeout) : nullptr;
+  const auto dtype = config.trainer.low_precision() ? torch::kBFloat16 : torch::kFloat32;
+  if (config.trainer.threads > 0) at::set_num_threads(static_cast<int>(config.trainer.threads));
+  MachineSpeeds speeds = measure_speeds(device, dtype, world.get(), env.local_world);
+  if (env.rank == 0) modules::write_json(file, modules::write_fields(speeds));
+  return 0;
+}
+
 /// Later starts go on from the newest checkpoint, whatever the first was told.
 Restarts restarts_of(const Config& config, int most, std::vector<std::string> argv) {
   argv.push_back("--resume=auto");
@@ -102,6 +120,12 @@ int run(int argc, char** argv) {
   const Config config = load_config(file, {arguments.begin() + 1, arguments.end()});
   validate(config);
   const std::shared_ptr<Recipe> recipe = make_recipe(config.recipe, file + ": recipe");
+  require(!args.count("simulate") || args.count("plan"),
+          "--simulate: expected --plan beside it, got none; nothing is simulated while training");
+  if (args.count("simulate")) {
+    const MachineSpeeds speeds = read_speeds(args["simulate"].as<std::string>());
+    return std::cout << scaling_tables(config, *recipe, speeds), 0;
+  }
   if (args.count("plan")) {
     const ParallelConfig& p = config.trainer.parallel;
     const int64_t ranks = nproc > 1 ? nproc : std::max<int64_t>(1, p.shard) * p.replica;
@@ -117,6 +141,8 @@ int run(int argc, char** argv) {
   if (!launched && (nproc > 1 || max_restarts > 0))
     return spawn_local(nproc, {argv, argv + argc},
                        {.restarts = restarts_of(config, max_restarts, {argv, argv + argc})});
+  if (args.count("measure-speeds"))
+    return measure(config, env, args["measure-speeds"].as<std::string>());
   return train(config, recipe, args["resume"].as<std::string>(), env);
 }
 

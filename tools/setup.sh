@@ -22,7 +22,7 @@ PACKAGES=(g++ clang libomp-dev cmake ninja-build pkg-config git unzip curl
           nlohmann-json3-dev libcxxopts-dev catch2 libgloo-dev
           libavformat-dev libavcodec-dev libavutil-dev libswscale-dev clang-format
           libpcre2-dev libutf8proc-dev libsqlite3-dev libboost-context-dev
-          libpq-dev postgresql libarchive-dev libcurl4-openssl-dev)
+          libpq-dev postgresql libarchive-dev libcurl4-openssl-dev prometheus-cpp-dev)
 # LibTorch's CPU half needs these two beside it; the CUDA half needs the rest.
 CPU_WHEELS=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 CUDA_WHEELS=(nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61

@@ -6,8 +6,8 @@
 // COSMOS_TEST_DELAY=SEED: every operation between ranks is late, its results NaN until waited for.
 // COSMOS_TEST_LOSS="RANK STEP FACTOR" multiplies one rank's loss of one step (0 is the first), nan
 // included. COSMOS_TEST_PEAK=FILE: rank R leaves the most bytes of tensors that it held while it
-// built the model, in FILE + R. COSMOS_TEST_HANG="RANK STEP stop|sleep": SIGSTOP, or a sleep of a
-// minute, in that loss.
+// built the model, in FILE + R; COSMOS_TEST_PEAK_OF=run: while it built and trained it.
+// COSMOS_TEST_HANG="RANK STEP stop|sleep": SIGSTOP, or a sleep of a minute, in that loss.
 
 #include <csignal>
 #include <filesystem>
@@ -18,7 +18,7 @@
 #include <thread>
 
 #include "modules/registry.h"
-#include "ops/core/peak_memory.h"
+#include "test/support/counted_memory.h"
 #include "test/support/delayed_group.h"
 #include "test/support/language_recipe.h"
 #include "test/support/latent_clips.h"
@@ -122,17 +122,20 @@ int run(int argc, char** argv) {
     world = test::delayed(*world, std::stoull(seed));
   const auto recipe =
       std::make_shared<FaultyRecipe>(make_recipe(config.recipe, "recipe"), env.rank);
-  std::unique_ptr<Trainer> trainer;
-  const int64_t peak = peak_bytes([&] {
-    trainer =
-        std::make_unique<Trainer>(config, recipe,
-                                  TrainerOptions{.should_stop = killer(env.rank),
-                                                 .world = world,
-                                                 .last_words = tools::last_words("rank_worker")});
-  });
-  if (const char* file = std::getenv("COSMOS_TEST_PEAK"))
-    std::ofstream(file + std::to_string(env.rank)) << peak;
-  return trainer->run().finished ? 0 : 1;
+  const char* peak_file = std::getenv("COSMOS_TEST_PEAK");
+  const bool of_run = std::getenv("COSMOS_TEST_PEAK_OF") != nullptr;
+  const auto leave_peak = [&](const test::CountedMemory& memory) {
+    std::ofstream(peak_file + std::to_string(env.rank)) << memory.peak();
+  };
+  test::CountedMemory* memory = peak_file ? &test::CountedMemory::install() : nullptr;
+  Trainer trainer(config, recipe,
+                  {.should_stop = killer(env.rank),
+                   .world = world,
+                   .last_words = tools::last_words("rank_worker")});
+  if (memory && !of_run) leave_peak(*memory);
+  const RunResult result = trainer.run();
+  if (memory && of_run) leave_peak(*memory);
+  return result.finished ? 0 : 1;
 }
 
 }  // namespace

@@ -80,6 +80,7 @@ struct ParallelConfig {
   std::string pipeline_schedule = "1f1b";
   int64_t pipeline_chunks = 2;
   bool reshard_after_forward = true;
+  std::string offload = "none";
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -113,6 +114,10 @@ struct ParallelConfig {
       "they read different samples, and share the shards of what is not an expert");
     v("reshard_after_forward", reshard_after_forward,
       "free a block's parameters between forward and backward; false: more memory, fewer gathers");
+    v("offload", offload,
+      "where this rank's shards and optimiser state are: none: on its device; host: in the "
+      "machine's memory, blocks come when they run and updates are computed there; disk: in a "
+      "file of trainer.offload_dir");
   }
 };
 
@@ -141,6 +146,21 @@ struct CheckpointConfig {
   }
 };
 
+struct ProfileConfig {
+  int64_t from = 0;
+  int64_t steps = 3;
+  std::string path;
+  bool shapes = false;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("from", from, "first step to record, as metrics.jsonl counts; 0 = none");
+    v("steps", steps, "how many");
+    v("path", path, "folder of the traces, a file a rank; empty: profile/ in run.dir");
+    v("shapes", shapes, "also the shapes of operators' inputs");
+  }
+};
+
 struct TrainerConfig {
   int64_t steps = 1000;
   int64_t micro_batch_size = 1;
@@ -155,6 +175,8 @@ struct TrainerConfig {
   EmaConfig ema;
   std::string activation_checkpointing = "none";
   int64_t selective_every = 2;
+  std::string activation_offload = "none";
+  std::string offload_dir;
   ParallelConfig parallel;
   std::string on_nonfinite = "stop";
   std::string on_spike = "ignore";
@@ -173,6 +195,8 @@ struct TrainerConfig {
   int64_t threads = 0;
   int64_t loader_threads = 1;
   double peak_tflops = 0;
+  ProfileConfig profile;
+  int64_t metrics_port = 0;
 
   /// Whether the model itself is bfloat16.
   bool low_precision() const { return precision == "bf16" || precision == "fp8"; }
@@ -193,8 +217,14 @@ struct TrainerConfig {
     v("schedule", schedule, "learning rate over the run");
     v("ema", ema, "exponential moving average of the weights");
     v("activation_checkpointing", activation_checkpointing,
-      "none, full (recompute every block in backward) or selective (some blocks)");
+      "none, full (recompute every block in backward), keep_attention (the same, but for the "
+      "attention in it, whose results are kept) or selective (some blocks)");
     v("selective_every", selective_every, "selective: recompute every n-th block, keep the others");
+    v("activation_offload", activation_offload,
+      "where blocks' activations wait for backward: none: on the device; host: in the machine's "
+      "memory, copied while others compute; disk: in a file of offload_dir");
+    v("offload_dir", offload_dir,
+      "folder of a fast disk for what is offloaded there; empty: offload/ in run.dir");
     v("parallel", parallel, "how the ranks of --nproc, torchrun, Slurm or mpirun share the work");
     v("on_nonfinite", on_nonfinite,
       "stop, skip or roll_back: what follows a loss or gradient that is NaN or infinite. skip "
@@ -224,6 +254,9 @@ struct TrainerConfig {
     v("threads", threads, "CPU threads of the computation; 0 = LibTorch's choice");
     v("loader_threads", loader_threads, "threads that read and decode samples ahead; 0 = none");
     v("peak_tflops", peak_tflops, "the machine's peak for the mfu metric; 0 = unknown");
+    v("profile", profile, "what chosen steps do, for chrome://tracing and Perfetto");
+    v("metrics_port", metrics_port,
+      "the first rank answers Prometheus at http://127.0.0.1:PORT/metrics; 0 = nobody does");
   }
 };
 

@@ -115,8 +115,10 @@ void validate(const Config& config) {
           "a number in [0, 1)");
   c.check(t.ema.rate > 0 && t.ema.rate < 0.28, "trainer.ema.rate", t.ema.rate,
           "a number in (0, 0.28)");
-  c.one_of({"none", "full", "selective"}, "trainer.activation_checkpointing",
+  c.one_of({"none", "full", "keep_attention", "selective"}, "trainer.activation_checkpointing",
            t.activation_checkpointing);
+  c.one_of({"none", "host", "disk"}, "trainer.activation_offload", t.activation_offload);
+  c.one_of({"none", "host", "disk"}, "trainer.parallel.offload", t.parallel.offload);
   c.at_least(1, "trainer.selective_every", t.selective_every);
   c.at_least(0, "trainer.parallel.shard", t.parallel.shard);
   c.at_least(1, "trainer.parallel.replica", t.parallel.replica);
@@ -144,6 +146,10 @@ void validate(const Config& config) {
   c.at_least(0, "trainer.threads", t.threads);
   c.at_least(0, "trainer.loader_threads", t.loader_threads);
   c.check(t.peak_tflops >= 0, "trainer.peak_tflops", t.peak_tflops, "0 (unknown) or more");
+  c.at_least(0, "trainer.profile.from", t.profile.from);
+  c.at_least(1, "trainer.profile.steps", t.profile.steps);
+  c.check(t.metrics_port >= 0 && t.metrics_port < 65536, "trainer.metrics_port", t.metrics_port,
+          "a port below 65536, or 0 (off)");
   c.check(!config.run.dir.empty(), "run.dir", "\"\"", "a folder");
   c.check(config.recipe.contains("type") && config.recipe["type"].is_string(), "recipe.type",
           config.recipe.contains("type") ? modules::describe(config.recipe["type"]) : "nothing",

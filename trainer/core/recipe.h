@@ -33,6 +33,32 @@ struct Loss {
   std::vector<std::pair<std::string, double>> by_label;
 };
 
+/// Bytes of one sample, by how ranks that share it split them. For --plan.
+struct SampleBytes {
+  double tokens = 0;  ///< beside split products: sequence parallelism splits them by tokens
+  double sliced = 0;  ///< within split products: tensor parallelism, by heads and hidden features
+  double whole = 0;   ///< inputs of split products: every rank of "tensor" has all tokens
+};
+
+/// What a training step of one sample keeps for backward. For --plan.
+struct ActivationShape {
+  int64_t blocks = 0;     ///< alike ones; 0: the recipe does not say
+  SampleBytes input;      ///< of a block: what it is given, all that recomputation keeps
+  SampleBytes attention;  ///< of a block: results of attention
+  SampleBytes kept;       ///< of a block: everything, its input included
+  SampleBytes working;    ///< of a block's backward, beside what was kept
+  SampleBytes rest;       ///< of stem, head and loss
+};
+
+/// An output of a block that blocks behind a cut of the model take, too; of a micro-batch of one
+/// sample. For --plan of pipelines.
+struct SharedOutput {
+  std::string block;  ///< or its part with the weights; "": the hidden states, which have gradients
+  double elements = 0;
+  bool by_tokens = false;  ///< ranks that split tokens have a part each
+  bool by_sample = true;   ///< false: one for the whole micro-batch
+};
+
 class Recipe {
  public:
   virtual ~Recipe() = default;
@@ -111,12 +137,14 @@ class Recipe {
   /// The model's shape for --plan: parameters may be uninitialised and no weight file is read.
   virtual std::shared_ptr<modules::Model> model_for_plan() { return model(); }
 
-  /// Bytes of activations kept for backward by one sample, 0 when unknown. `recompute` = activation
-  /// checkpointing of every block; `element_bytes` is 4 for fp32, 2 for bf16. An estimate for
-  /// --plan.
-  virtual double activation_bytes_per_sample(bool recompute, int64_t element_bytes) const {
-    return 0;
+  /// What `model`, from model_for_plan(), keeps for backward. `element_bytes` is 4 for fp32, 2 for
+  /// bf16.
+  virtual ActivationShape activation_shape(const modules::Model& model,
+                                           int64_t element_bytes) const {
+    return {};
   }
+  /// What travels between stages of a pipeline; empty: unknown.
+  virtual std::vector<SharedOutput> shared_outputs() const { return {}; }
 
   /// Elements of activations that tensor parallelism hands to collectives in one training step for
   /// one sample, 0 when unknown. `sequence`: tokens are split, too. Every `recompute`-th block is

@@ -71,7 +71,8 @@ int64_t pipeline_chunks(const ParallelConfig& config) {
 DataParallel::DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config)
     : world_(std::move(world)), config_(config) {
   const int64_t shard = shard_ranks(config, ranks());
-  if (world_ && ranks() > 1)
+  if (!world_ && config.offload != "none") world_ = std::make_shared<Group>("world");
+  if (ranks() > 1 || config.offload != "none")
     mesh_ =
         std::make_unique<Mesh>(world_,
                                Mesh::Axes{{"pipeline", config.pipeline},
@@ -95,7 +96,7 @@ int64_t DataParallel::data_ranks() const {
 }
 
 std::shared_ptr<modules::BlockRunner> DataParallel::shard(
-    modules::Model& model, std::shared_ptr<modules::BlockRunner> inner, modules::Fp8Layers* fp8) {
+    modules::Model& model, std::shared_ptr<modules::BlockRunner> inner, ShardOptions options) {
   if (!mesh_) return inner;
   split_tokens(model);
   if (config_.tensor > 1)
@@ -106,7 +107,7 @@ std::shared_ptr<modules::BlockRunner> DataParallel::shard(
   if (config_.expert > 1) expert_ = std::make_unique<ExpertParallel>(model, mesh_->axis("expert"));
   TensorSlices slices = tensor_ ? tensor_->slices() : TensorSlices();
   if (expert_) slices.insert(expert_->slices().begin(), expert_->slices().end());
-  ShardOptions options{.reshard_after_forward = config_.reshard_after_forward, .fp8 = fp8};
+  options.reshard_after_forward = config_.reshard_after_forward;
   if (config_.pipeline > 1)
     options.stages = PipelineStages(model, config_.pipeline, pipeline_chunks(config_));
   sharded_ =

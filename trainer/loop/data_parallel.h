@@ -25,7 +25,8 @@ int64_t pipeline_chunks(const ParallelConfig& config);
 
 class DataParallel {
  public:
-  /// `world` null: one process. Throws Error when the axes do not make the number of ranks.
+  /// `world` null: one process. Throws Error when the axes do not make the number of ranks. What
+  /// one process offloads is sharded like that of several: over itself.
   DataParallel(std::shared_ptr<Group> world, const ParallelConfig& config);
 
   int64_t rank() const { return world_ ? world_->rank() : 0; }
@@ -36,11 +37,14 @@ class DataParallel {
   int64_t data_rank() const;
   int64_t data_ranks() const;
 
-  /// Splits and shards the model, cut into stages where there is a pipeline; the weights of `fp8`,
-  /// unless null, travel in 8 bits. Returns its block runner: `inner` itself in one process.
+  /// Whether models are sharded.
+  bool shards() const { return mesh_ != nullptr; }
+  /// Splits and shards the model, cut into stages where there is a pipeline. What the config says
+  /// of `options` is set here; away and fp8 are the caller's. Returns the model's block runner:
+  /// `inner` itself in one process that offloads nothing.
   std::shared_ptr<modules::BlockRunner> shard(modules::Model& model,
                                               std::shared_ptr<modules::BlockRunner> inner,
-                                              modules::Fp8Layers* fp8 = nullptr);
+                                              ShardOptions options = {});
   /// Null where every rank holds all tokens.
   const ContextPlan* context() const { return context_.get(); }
 

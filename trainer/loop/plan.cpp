@@ -5,7 +5,7 @@
 #include <fstream>
 #include <map>
 #include <set>
-#include <sstream>
+#include <torch/cuda.h>
 
 #include "modules/core/init.h"
 #include "ops/shard_copy/shard_copy.h"
@@ -24,11 +24,10 @@ double available_memory() {
   return 0;
 }
 
-/// The share of blocks whose forward runs twice.
-double recomputed_fraction(const TrainerConfig& t) {
-  if (t.activation_checkpointing == "selective")
-    return 1.0 / static_cast<double>(t.selective_every);
-  return t.activation_checkpointing == "full" ? 1 : 0;
+/// The part of a sample's bytes that one of the ranks that share it has.
+double on_rank(const SampleBytes& bytes, const ParallelConfig& p) {
+  const auto tensor = static_cast<double>(p.tensor), context = static_cast<double>(p.context);
+  return (bytes.tokens / (p.sequence ? tensor : 1) + bytes.sliced / tensor + bytes.whole) / context;
 }
 
 /// Bytes of AdamW's moments a parameter; 8-bit codes have two float32 scales a block of 256.
@@ -88,6 +87,13 @@ class Fp8Weights {
   std::string scaling_;
   std::map<void*, std::shared_ptr<modules::LinearImpl>> linears_;
 };
+/// What a checkpoint copies of `n` trained numbers: the weights, their masters, moments (8-bit ones
+/// in float32), averages in the model's precision.
+double staged_bytes(const TrainerConfig& t, double n, bool low) {
+  if (!t.checkpoint.background) return 0;
+  const double model = low ? 2 : 4;
+  return n * (model + (low ? 4 : 0) + 8 + (t.ema.kind == "none" ? 0 : 4));
+}
 
 /// One process: everything is here.
 void count_whole(const modules::Model& model, const TrainerConfig& t, Plan& plan) {
@@ -99,10 +105,13 @@ void count_whole(const modules::Model& model, const TrainerConfig& t, Plan& plan
     const auto n = static_cast<double>(p.numel());
     plan.weight_bytes += n * (low ? 2 : 4);
     if (!p.requires_grad()) continue;
-    plan.gradient_bytes += n * (low ? 6 : 4);
+    plan.gradient_bytes += n * 4;
+    plan.backward_bytes += n * (low ? 2 : 4);
     plan.optimizer_bytes += n * moment_bytes(t);
+    plan.decoded_bytes += t.optimizer.moments == "int8" ? n * 8 : 0;
     plan.master_bytes += low ? n * 4 : 0;
     plan.ema_bytes += t.ema.kind == "none" ? 0 : n * 4;
+    plan.staging_bytes += staged_bytes(t, n, low);
   }
 }
 
@@ -120,14 +129,14 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, const Pip
   slices.merge(expert_slices(model, plan.expert));
   const Fp8Weights narrow(model, t);
   Seen seen;
-  double gathers = 0, largest = 0, all = 0, scales = 0;
+  double gathers = 0, largest = 0, all = 0, scales = 0, reduced = 0;
   bool backward = false;  // blocks before the first trained one are gathered for forward alone
   for (const ShardUnit& unit : shard_units(model)) {
     if (plan.pipeline > 1 && stages.rank_of(unit.name) != pipeline_rank) {
       backward |= trains(*unit.block);  // gradients go back to it
       continue;
     }
-    double whole = 0;
+    double whole = 0, gradients = 0;
     Seen here;
     for (const auto& item : unit.block->named_parameters()) {
       const Tensor& p = item.value();
@@ -154,18 +163,26 @@ void count_shards(const modules::Model& model, const TrainerConfig& t, const Pip
       if (!p.requires_grad()) continue;
       plan.gradient_bytes += rows * 4;
       plan.optimizer_bytes += rows * moment_bytes(t);
+      plan.decoded_bytes += t.optimizer.moments == "int8" ? rows * 8 : 0;
       plan.ema_bytes += t.ema.kind == "none" ? 0 : rows * 4;
+      // Of what the ranks of another replica do not write.
+      plan.staging_bytes += staged_bytes(t, rows, low) / static_cast<double>(plan.replica);
       plan.sum_bytes +=
           t.gradient_accumulation > 1 ? static_cast<double>(c10::multiply_integers(sizes)) * 4 : 0;
       plan.reduce_traffic += ranks * rows * 4;
+      // As backward leaves them, and laid out for the reduction.
+      gradients +=
+          static_cast<double>(c10::multiply_integers(sizes)) * (low ? 2 : 4) + ranks * rows * 4;
     }
     gathers += whole * (backward && t.parallel.reshard_after_forward ? 2 : 1);
     largest = std::max(largest, whole);
     all += whole;
+    reduced = std::max(reduced, gradients);
   }
   plan.gather_traffic = (gathers + scales) * static_cast<double>(t.gradient_accumulation);
-  // A block as it came and as parameters, and the next one on its way.
-  plan.gathered_bytes = t.parallel.reshard_after_forward ? 3 * largest : all + largest;
+  plan.backward_bytes = plan.gradient_bytes;
+  // A block's parameters, and the next one on its way.
+  plan.gathered_bytes = (t.parallel.reshard_after_forward ? 2 * largest : all + largest) + reduced;
 }
 
 /// Micro-batches that `rank` holds at once between forward and the end of their backward, counted
@@ -191,19 +208,33 @@ Plan fullest_stage(const modules::Model& model, const TrainerConfig& t, const Pl
   for (int64_t rank = 0; rank < t.parallel.pipeline; ++rank) {
     Plan plan = common;
     count_shards(model, t, stages, rank, plan);
-    plan.activation_bytes *= micro_batches_held(t, stages.stages(), rank);
+    const double held = micro_batches_held(t, stages.stages(), rank);
+    plan.activation_bytes *= held;
+    plan.offloaded_bytes *= held;
     if (rank == 0 || plan.total_bytes() > fullest.total_bytes()) fullest = plan;
   }
   return fullest;
 }
 
-/// Bytes of activations that a micro-batch keeps for backward.
-double activation_bytes(const TrainerConfig& t, const Recipe& recipe, int64_t element_bytes) {
-  const double kept = recipe.activation_bytes_per_sample(/*recompute=*/false, element_bytes);
-  const double recomputed = recipe.activation_bytes_per_sample(/*recompute=*/true, element_bytes);
+/// What a micro-batch keeps for backward, on the device and elsewhere, and needs beside.
+void count_activations(const TrainerConfig& t, const ActivationShape& shape, Plan& plan) {
+  if (shape.blocks == 0) return;
+  const auto samples = static_cast<double>(t.micro_batch_size);
+  const auto blocks = static_cast<double>(shape.blocks);
+  const auto bytes = [&](const SampleBytes& of) { return samples * on_rank(of, t.parallel); };
+  const double kept = bytes(shape.kept), working = bytes(shape.working);
+  double again = bytes(shape.input);
+  if (t.activation_checkpointing == "keep_attention") again += bytes(shape.attention);
   const double fraction = recomputed_fraction(t);
-  return static_cast<double>(t.micro_batch_size) * (fraction * recomputed + (1 - fraction) * kept) /
-         static_cast<double>(t.parallel.context);
+  const double waiting = blocks * (fraction * again + (1 - fraction) * kept);
+  const bool offloads = t.activation_offload != "none";
+  (offloads ? plan.offloaded_bytes : plan.activation_bytes) = waiting;
+  plan.activation_bytes += bytes(shape.rest);
+  // One block runs its forward again, or has its activations brought back; with some blocks kept
+  // that is a moment at which the last ones are gone already.
+  const bool again_first =
+      fraction == 1 || (fraction > 0 && (shape.blocks - 1) % t.selective_every == 0);
+  plan.working_bytes = working + (again_first ? kept + bytes(shape.input) : offloads ? kept : 0);
 }
 
 /// What ranks that share samples send each other in a step.
@@ -213,9 +244,9 @@ void count_activation_traffic(const TrainerConfig& t, const Recipe& recipe, doub
   const auto stages = static_cast<double>(plan.pipeline);
   const auto bytes = static_cast<double>(element_bytes);
   if (plan.tensor > 1) {
-    const int64_t every = t.activation_checkpointing == "none"   ? 0
-                          : t.activation_checkpointing == "full" ? 1
-                                                                 : t.selective_every;
+    const int64_t every = t.activation_checkpointing == "none"        ? 0
+                          : t.activation_checkpointing == "selective" ? t.selective_every
+                                                                      : 1;
     plan.tensor_traffic = samples * bytes *
                           recipe.tensor_elements_per_sample(t.parallel.sequence, every) /
                           (context * stages);
@@ -227,16 +258,59 @@ void count_activation_traffic(const TrainerConfig& t, const Recipe& recipe, doub
         context_traffic(shape, context_attention(t.parallel.context_attention), plan.tokens,
                         plan.context, recomputed_fraction(t), bytes) /
         stages;
-  if (plan.pipeline > 1) {
-    const double split = t.parallel.sequence ? static_cast<double>(plan.tensor) : 1;
-    // On and back at each of a rank's stages, but for the first and the last.
-    plan.pipeline_traffic = samples * 2 * static_cast<double>(pipeline_chunks(t.parallel)) *
-                            plan.tokens / (context * split) *
-                            static_cast<double>(shape.heads * shape.head_dim) * bytes;
+}
+
+/// What the rank of a pipeline that sends most sends in a step: what blocks behind a cut take, on;
+/// gradients of what learns, back. The first stage gets nothing back, the last sends nothing on.
+double pipeline_traffic(const TrainerConfig& t, const Recipe& recipe, const modules::Model& model,
+                        int64_t element_bytes) {
+  const ParallelConfig& p = t.parallel;
+  const double split = static_cast<double>(p.context * (p.sequence ? p.tensor : 1));
+  double on = 0, back = 0;
+  for (const SharedOutput& output : recipe.shared_outputs()) {
+    const double elements = output.elements / (output.by_tokens ? split : 1) *
+                            static_cast<double>(output.by_sample ? t.micro_batch_size : 1);
+    on += elements;
+    const bool learns = output.block.empty() || trains(*model.named_modules()[output.block]);
+    back += learns ? elements : 0;
   }
+  const auto chunks = static_cast<double>(pipeline_chunks(p));
+  double most = 0;
+  for (int64_t rank = 0; rank < p.pipeline; ++rank)
+    most = std::max(most, (chunks - (rank + 1 == p.pipeline ? 1 : 0)) * on +
+                              (chunks - (rank == 0 ? 1 : 0)) * back);
+  return most * static_cast<double>(t.gradient_accumulation * element_bytes);
+}
+
+/// What is offloaded is not on the device.
+void move_away(const TrainerConfig& t, Plan& plan) {
+  if (t.parallel.offload == "none") return;
+  plan.away_bytes = plan.weight_bytes + plan.gradient_bytes + plan.optimizer_bytes + plan.ema_bytes;
+  plan.weight_bytes = plan.gradient_bytes = plan.backward_bytes = 0;
+  plan.optimizer_bytes = plan.ema_bytes = plan.decoded_bytes = 0;
 }
 
 }  // namespace
+
+double recomputed_fraction(const TrainerConfig& t) {
+  if (t.activation_checkpointing == "selective")
+    return 1.0 / static_cast<double>(t.selective_every);
+  return t.activation_checkpointing == "none" ? 0 : 1;
+}
+
+double Plan::total_bytes() const {
+  const double always = weight_bytes + optimizer_bytes + master_bytes + ema_bytes;
+  // Whole models keep every block's gradients as they come; shards' are reduced block by block.
+  const bool whole = gathered_bytes == 0;
+  const double before = whole && accumulates ? gradient_bytes : 0;
+  const double begin = before + activation_bytes + working_bytes +
+                       (whole ? block_bytes : gathered_bytes + sum_bytes);
+  const bool sums = whole && backward_bytes < gradient_bytes;  // float32 sums of bfloat16 ones
+  const double end = (sums || !whole ? backward_bytes + before : gradient_bytes) + working_bytes +
+                     (whole ? 0 : gathered_bytes + sum_bytes);
+  return always +
+         std::max({begin, end, gradient_bytes, decoded_bytes, on_host ? staging_bytes : 0});
+}
 
 Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   const TrainerConfig& t = config.trainer;
@@ -249,22 +323,32 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   plan.tensor = t.parallel.tensor;
   plan.pipeline = t.parallel.pipeline;
   plan.tokens = recipe.tokens_per_sample();
-  plan.activation_bytes = activation_bytes(t, recipe, element_bytes);
+  plan.on_host = t.device == "cpu" || !torch::cuda::is_available();
+  plan.accumulates = t.gradient_accumulation > 1;
   {
     const modules::SkipInit untouched;
     const auto model = recipe.model_for_plan();
+    count_activations(t, recipe.activation_shape(*model, element_bytes), plan);
     Seen seen;
     for (const Tensor& p : model->parameters()) {
       if (!seen.insert(p.unsafeGetTensorImpl()).second) continue;
       plan.parameters += p.numel();
       plan.trained += p.requires_grad() ? p.numel() : 0;
     }
-    if (plan.pipeline > 1)
+    if (plan.pipeline > 1) {
       plan = fullest_stage(*model, t, plan);
-    else if (plan.ranks() > 1)
+      plan.pipeline_traffic = pipeline_traffic(t, recipe, *model, element_bytes);
+    } else if (plan.ranks() > 1 || t.parallel.offload != "none")
       count_shards(*model, t, PipelineStages(), 0, plan);
     else
       count_whole(*model, t, plan);
+    for (const ShardUnit& unit : shard_units(*model)) {
+      double gradients = 0;
+      for (const Tensor& p : unit.block->parameters())
+        gradients += p.requires_grad() ? static_cast<double>(p.numel()) : 0;
+      plan.block_bytes = std::max(plan.block_bytes, gradients * static_cast<double>(element_bytes));
+    }
+    move_away(t, plan);
   }
   const auto samples = static_cast<double>(t.micro_batch_size * t.gradient_accumulation);
   plan.flops_per_step =
@@ -273,65 +357,6 @@ Plan make_plan(const Config& config, Recipe& recipe, int64_t ranks) {
   plan.available_bytes = available_memory();
   plan.advice = make_advice(plan, t);
   return plan;
-}
-
-std::string format_plan(const Plan& plan, const Config& config) {
-  std::ostringstream out;
-  const auto line = [&](const std::string& what, const std::string& value) {
-    out << what << std::string(what.size() < 34 ? 34 - what.size() : 1, ' ') << value << '\n';
-  };
-  const auto known = [](double value, const std::string& text) {
-    return value > 0 ? text : std::string("unknown (the recipe does not say)");
-  };
-  line("parameters", format_count(plan.parameters));
-  line("trained", format_count(plan.trained));
-  line("FLOPs per step",
-       known(plan.flops_per_step, format_number(plan.flops_per_step * 1e-12) + " T"));
-  const bool sharded = plan.ranks() > 1;
-  if (sharded)
-    line("ranks", std::to_string(plan.ranks()) + ": " + std::to_string(plan.replica) + " x " +
-                      std::to_string(plan.shard) + " shards" +
-                      (plan.tensor > 1 ? " x " + std::to_string(plan.tensor) + " slices" : "") +
-                      (plan.pipeline > 1 ? " x " + std::to_string(plan.pipeline) + " stages" : "") +
-                      "; bytes of one:");
-  const bool wider = sharded && config.trainer.low_precision();
-  line("weights (" + config.trainer.precision + (wider ? ", trained ones fp32)" : ")"),
-       format_bytes(plan.weight_bytes));
-  line("gradients", format_bytes(plan.gradient_bytes));
-  line("AdamW moments (" + config.trainer.optimizer.moments + ")",
-       format_bytes(plan.optimizer_bytes));
-  if (!sharded) line("master weights (fp32)", format_bytes(plan.master_bytes));
-  line("averaged weights (fp32)", format_bytes(plan.ema_bytes));
-  if (sharded) {
-    line("sums over micro-batches (fp32)", format_bytes(plan.sum_bytes));
-    line("blocks gathered at a time", format_bytes(plan.gathered_bytes));
-  }
-  if (plan.context > 1)
-    line("tokens of a sample",
-         known(plan.tokens, format_count(static_cast<int64_t>(plan.tokens)) + ", on " +
-                                std::to_string(plan.context) + " ranks"));
-  line(plan.pipeline > 1 ? "activations of micro-batches held" : "activations of a micro-batch",
-       known(plan.activation_bytes, format_bytes(plan.activation_bytes)));
-  line("predicted peak, at least", format_bytes(plan.total_bytes()));
-  line("communication per step", sharded ? format_bytes(plan.gather_traffic) + " gathered, " +
-                                               format_bytes(plan.reduce_traffic) + " reduced"
-                                         : "none (one process)");
-  if (plan.tensor > 1)
-    line("activations between slices",
-         known(plan.tensor_traffic, format_bytes(plan.tensor_traffic) + " a step"));
-  if (plan.context > 1)
-    line("tokens' exchange per step",
-         known(plan.context_traffic, format_bytes(plan.context_traffic) + " received"));
-  if (plan.pipeline > 1)
-    line("hidden states to other stages",
-         known(plan.pipeline_traffic, format_bytes(plan.pipeline_traffic) + " a step"));
-  if (plan.available_bytes > 0) {
-    const bool fits = plan.total_bytes() <= plan.available_bytes;
-    line("free memory here",
-         format_bytes(plan.available_bytes) + (fits ? ": fits" : ": does not fit"));
-  }
-  for (const std::string& change : plan.advice) out << "  " << change << '\n';
-  return out.str();
 }
 
 }  // namespace cosmos::trainer

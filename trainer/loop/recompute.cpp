@@ -3,6 +3,8 @@
 #include <torch/autograd.h>
 #include <utility>
 
+#include "trainer/loop/kept_results.h"
+
 namespace cosmos::trainer {
 namespace {
 
@@ -14,6 +16,14 @@ struct Segment : torch::CustomClassHolder {
   modules::BlockFn fn;
   std::size_t inputs = 0;     // the first tensors are inputs, the rest the block's parameters
   std::vector<bool> present;  // by position in the block's list: defined tensors only are passed
+  bool keeps = false;         // results of attention
+  KeptResults kept{};
+
+  Tensors run(const Tensors& block_inputs, KeptResults::Run which) {
+    if (!keeps) return fn(block_inputs);
+    const KeptResults::Scope scope(kept, which);
+    return fn(block_inputs);
+  }
 };
 
 Tensors spread(const Segment& segment, const Tensors& defined) {
@@ -32,7 +42,8 @@ struct Recompute : torch::autograd::Function<Recompute> {
     ctx->save_for_backward(tensors.vec());
     ctx->saved_data["segment"] = c10::IValue::make_capsule(segment);
     ctx->set_materialize_grads(false);
-    return segment->fn(spread(*segment, tensors.slice(0, segment->inputs).vec()));
+    return segment->run(spread(*segment, tensors.slice(0, segment->inputs).vec()),
+                        KeptResults::Run::kFirst);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grad_outputs) {
@@ -53,7 +64,7 @@ struct Recompute : torch::autograd::Function<Recompute> {
       position.push_back(i);
     }
     const Tensors inputs(tensors.begin(), tensors.begin() + static_cast<int64_t>(segment->inputs));
-    const Tensors outputs = segment->fn(spread(*segment, inputs));
+    const Tensors outputs = segment->run(spread(*segment, inputs), KeptResults::Run::kAgain);
 
     Tensors roots, grads;
     for (std::size_t i = 0; i < outputs.size(); ++i) {
@@ -73,13 +84,14 @@ struct Recompute : torch::autograd::Function<Recompute> {
 
 class RecomputeRunner : public modules::BlockRunner {
  public:
-  explicit RecomputeRunner(int64_t every) : every_(every) {}
+  RecomputeRunner(int64_t every, bool keeps) : every_(every), keeps_(keeps) {}
 
   Tensors run(const std::string& name, torch::nn::Module& block, const Tensors& inputs,
               const modules::BlockFn& fn) override {
     if (!torch::GradMode::is_enabled() || !chosen(name)) return fn(inputs);
     auto segment = c10::make_intrusive<Segment>();
     segment->fn = fn;
+    segment->keeps = keeps_;
     Tensors tensors;
     bool needs_grad = false;
     for (const Tensor& input : inputs) {
@@ -109,6 +121,7 @@ class RecomputeRunner : public modules::BlockRunner {
   }
 
   int64_t every_;
+  bool keeps_;
 };
 
 }  // namespace
@@ -116,7 +129,8 @@ class RecomputeRunner : public modules::BlockRunner {
 std::shared_ptr<modules::BlockRunner> make_recompute_runner(const std::string& mode,
                                                             int64_t every) {
   if (mode == "none") return nullptr;
-  return std::make_shared<RecomputeRunner>(mode == "full" ? 0 : every);
+  return std::make_shared<RecomputeRunner>(mode == "selective" ? every : 0,
+                                           mode == "keep_attention");
 }
 
 }  // namespace cosmos::trainer

@@ -10,8 +10,9 @@
 
 namespace cosmos::trainer {
 
-/// `mode`: "none" (returns null), "full" (every block) or "selective" (blocks whose index, the last
-/// number of their name, is a multiple of `every`; blocks without a number stay as they are).
+/// `mode`: "none" (returns null), "full" (every block), "keep_attention" (every block, but results
+/// of attention are kept, kept_results.h) or "selective" (blocks whose index, the last number of
+/// their name, is a multiple of `every`; blocks without a number stay as they are).
 ///
 /// Blocks must compute the same again: no dropout but from counters, no state. Post-accumulate-grad
 /// hooks on parameters fire once a backward; plain tensor hooks on them fire twice, once for the

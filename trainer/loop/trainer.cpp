@@ -37,6 +37,12 @@ Json prefixed(const Json& metrics, const std::string& prefix) {
   return renamed;
 }
 
+std::filesystem::path profile_file(const Config& config, int64_t rank) {
+  const std::string& path = config.trainer.profile.path;
+  const std::filesystem::path dir(path.empty() ? config.run.dir + "/profile" : path);
+  return dir / ("rank-" + std::to_string(rank) + ".json");
+}
+
 void use_deterministic_algorithms() {
   at::Context& context = at::globalContext();
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);
@@ -73,7 +79,8 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
       checkpoints_(
           config_.run.dir, config_.trainer, parallel_,
           [this](const std::string& text) { folder_.log(text); }, [this] { record_->moves(); }),
-      guard_(config_.trainer.on_spike == "ignore" ? 0 : config_.trainer.spike_sigmas) {
+      guard_(config_.trainer.on_spike == "ignore" ? 0 : config_.trainer.spike_sigmas),
+      profile_(config_.trainer.profile, profile_file(config_, parallel_.rank())) {
   const TrainerConfig& t = config_.trainer;
   trainer::validate(config_);
   if (t.threads > 0) at::set_num_threads(static_cast<int>(t.threads));
@@ -83,9 +90,11 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
   build_model();
   const NamedTensors parameters =
       parallel_.sharded() ? parallel_.sharded()->shards() : trainable_parameters(*model_);
-  optimizer_ = std::make_unique<AdamW>(parameters, t.optimizer);
-  optimizer_->set_sum_over_shards([this](Tensor x) { return parallel_.sum_over_shards(x); });
-  if (t.ema.kind != "none") ema_ = std::make_unique<Ema>(t.ema, optimizer_->masters(), parameters);
+  optimizer_ = std::make_unique<AdamW>(parameters, t.optimizer, away_);
+  optimizer_->set_sum_over_shards(
+      [this](const Tensor& x) { return parallel_.sum_over_shards(x.to(device_)).to(x.device()); });
+  if (t.ema.kind != "none")
+    ema_ = std::make_unique<Ema>(t.ema, optimizer_->masters(), parameters, away_);
   loader_ = std::make_unique<DataLoader>(recipe_->train_data(),
                                          LoaderOptions{.micro_batch_size = t.micro_batch_size,
                                                        .micro_batches = t.gradient_accumulation,
@@ -94,12 +103,29 @@ Trainer::Trainer(Config config, std::shared_ptr<Recipe> recipe, TrainerOptions o
                                                        .seed = static_cast<uint64_t>(t.seed),
                                                        .workers = t.loader_threads});
   validation_ = recipe_->validation_data();
+  if (t.metrics_port > 0 && parallel_.first())
+    endpoint_ = std::make_unique<MetricsEndpoint>(t.metrics_port);
+}
+
+std::shared_ptr<AwayMemory> Trainer::away_memory(const std::string& place) const {
+  const std::string& dir = config_.trainer.offload_dir;
+  return make_away_memory(place, dir.empty() ? config_.run.dir + "/offload" : dir, device_);
+}
+
+/// What runs a block when its parameters are there: recomputation, offload of what it saves.
+std::shared_ptr<modules::BlockRunner> Trainer::block_runner() {
+  const TrainerConfig& t = config_.trainer;
+  auto runner = make_recompute_runner(t.activation_checkpointing, t.selective_every);
+  const auto memory = away_memory(t.activation_offload);
+  if (!memory) return runner;
+  activations_ = std::make_shared<ActivationOffload>(memory, std::move(runner));
+  return activations_;
 }
 
 /// On several ranks none ever holds the whole model, where the recipe can do without.
 void Trainer::build_model() {
   const TrainerConfig& t = config_.trainer;
-  if (parallel_.ranks() > 1) model_ = recipe_->model_without_weights();
+  if (parallel_.shards()) model_ = recipe_->model_without_weights();
   const bool to_be_filled = model_ != nullptr;
   if (!model_) model_ = recipe_->model();
   const auto dtype = t.low_precision()       ? torch::kBFloat16
@@ -107,9 +133,9 @@ void Trainer::build_model() {
                                              : torch::kFloat32;
   modules::cast_model(*model_, dtype, device_);
   if (t.precision == "fp8") fp8_ = modules::apply_fp8(*model_, t.fp8);
-  model_->set_block_runner(
-      parallel_.shard(*model_, make_recompute_runner(t.activation_checkpointing, t.selective_every),
-                      t.fp8.gather ? fp8_.get() : nullptr));
+  away_ = away_memory(t.parallel.offload);
+  model_->set_block_runner(parallel_.shard(
+      *model_, block_runner(), {.fp8 = t.fp8.gather ? fp8_.get() : nullptr, .away = away_}));
   if (!to_be_filled) return;
   FullyShard& sharded = *parallel_.sharded();
   const FullyShard::WholeShapes shapes(&sharded);
@@ -148,6 +174,7 @@ RunResult Trainer::run() {
 
 void Trainer::train_and_record(RunResult& outcome) {
   const TrainerConfig& t = config_.trainer;
+  profile_.begin(step_ + 1);
   phase("validate");
   const Json before =
       step_ == 0 && t.validate_first ? prefixed(validate(), "start_") : Json::object();
@@ -175,6 +202,12 @@ void Trainer::train_and_record(RunResult& outcome) {
     save();
   else
     checkpoints_.poll();
+  end_profile();
+}
+
+void Trainer::end_profile() {
+  record_->end_range();
+  if (profile_.end(step_)) folder_.log("wrote " + profile_.file().string());
 }
 
 Trainer::StepResult Trainer::train_step() {
@@ -284,9 +317,16 @@ void Trainer::count_bytes(Json& row) {
     row["pipeline_bytes"] = pipeline->sent_bytes() - pipeline_bytes_;
     pipeline_bytes_ = pipeline->sent_bytes();
   }
+  if (activations_) {
+    row["offloaded_bytes"] = activations_->moved_bytes() - offloaded_bytes_;
+    offloaded_bytes_ = activations_->moved_bytes();
+  }
   const FullyShard* sharded = parallel_.sharded();
   if (!sharded) return;
-  row["resident_bytes"] = sharded->resident_bytes() + optimizer_->moment_bytes();
+  FullyShard::Held held = sharded->held_bytes();
+  (away_ ? held.away : held.device) += optimizer_->moment_bytes();
+  row["resident_bytes"] = held.device;
+  if (away_) row["away_bytes"] = held.away;
   const ShardTraffic now = sharded->traffic();
   row["gathered_bytes"] = now.gathered - traffic_.gathered;
   row["reduced_bytes"] = now.reduced - traffic_.reduced;
@@ -331,13 +371,9 @@ void Trainer::log(const StepResult& result) {
                 format_number(value));
   }
   if (!result.fault.empty()) row["left_out"] = result.fault;
-  if (parallel_.ranks() > 1 && step_ % t.log_every == 0) {
-    std::vector<std::map<std::string, double>> times;
-    for (const std::string& text : parallel_.texts(Json(record_->take_times()).dump()))
-      times.push_back(Json::parse(text));
-    row.update(slowest_rank(times));
-  }
+  if (step_ % t.log_every == 0) add_times(row);
   folder_.metrics(row);
+  if (endpoint_) endpoint_->publish(row);
   report_failures();
 
   smooth_seconds_ =
@@ -355,6 +391,18 @@ void Trainer::log(const StepResult& result) {
          .seconds_left = smooth_seconds_ * static_cast<double>(t.steps - step_),
          .details = details},
         step_ % t.log_every == 0 || step_ == t.steps);
+}
+
+/// Where the time of the steps since the last such row went.
+void Trainer::add_times(Json& row) {
+  const std::map<std::string, double> mine = record_->take_times();
+  row["phase_s"] = mine;
+  if (parallel_.ranks() == 1) return;
+  row["overlap"] = record_->take_overlap();
+  std::vector<std::map<std::string, double>> times;
+  for (const std::string& text : parallel_.texts(Json(mine).dump()))
+    times.push_back(Json::parse(text));
+  row.update(slowest_rank(times));
 }
 
 bool Trainer::due(int64_t every) const {

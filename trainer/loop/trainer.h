@@ -17,10 +17,13 @@
 #include "trainer/core/recipe.h"
 #include "trainer/data/loader.h"
 #include "trainer/loop/data_parallel.h"
+#include "trainer/offload/activation_offload.h"
 #include "trainer/optim/adamw.h"
 #include "trainer/optim/ema.h"
+#include "trainer/report/metrics_endpoint.h"
 #include "trainer/report/report.h"
 #include "trainer/report/run_folder.h"
+#include "trainer/report/step_profile.h"
 #include "trainer/resilience/flight_record.h"
 #include "trainer/resilience/loss_guard.h"
 #include "trainer/resilience/watchdog.h"
@@ -76,6 +79,8 @@ class Trainer {
   };
 
   void build_model();
+  std::shared_ptr<modules::BlockRunner> block_runner();
+  std::shared_ptr<AwayMemory> away_memory(const std::string& place) const;
   void start();
   void train_and_record(RunResult& outcome);
   std::filesystem::path checkpoint_to_resume();
@@ -85,6 +90,8 @@ class Trainer {
   Tensor accumulate(const std::vector<Batch>& batches, StepResult& result);
   void backward(const Tensor& loss, bool last);
   void count_bytes(Json& row);
+  void add_times(Json& row);
+  void end_profile();
   Tensor optimizer_step(double lr, const Tensor& loss);
   void answer_fault(const StepResult& result, const std::vector<Batch>& batches);
   std::string describe_fault(const StepResult& result, const std::vector<Batch>& batches) const;
@@ -113,6 +120,8 @@ class Trainer {
   DataParallel parallel_;
   RunFolder folder_;
   Checkpoints checkpoints_;
+  std::shared_ptr<AwayMemory> away_;                ///< of the state; null: on the device
+  std::shared_ptr<ActivationOffload> activations_;  ///< null: they stay
   std::shared_ptr<modules::Model> model_;
   std::unique_ptr<modules::Fp8Layers> fp8_;  ///< null: trainer.precision is another
   std::unique_ptr<AdamW> optimizer_;
@@ -121,6 +130,8 @@ class Trainer {
   std::shared_ptr<Dataset> validation_;
   LossGuard guard_;
   std::unique_ptr<Watchdog> watchdog_;
+  StepProfile profile_;
+  std::unique_ptr<MetricsEndpoint> endpoint_;
 
   int64_t step_ = 0;        ///< steps done
   int64_t first_step_ = 0;  ///< where this process began
@@ -133,7 +144,7 @@ class Trainer {
   Json validated_ = Json::object();  ///< val_loss of this very step, for the manifest
   ShardTraffic traffic_;             ///< up to the last step
   int64_t moved_ = 0;                ///< bytes of activations that tensor ranks exchanged, the same
-  int64_t context_bytes_ = 0, pipeline_bytes_ = 0;  ///< the same
+  int64_t context_bytes_ = 0, pipeline_bytes_ = 0, offloaded_bytes_ = 0;  ///< the same
   std::size_t failures_reported_ = 0;
   Facts facts_;  ///< for report.html
 };

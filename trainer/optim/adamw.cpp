@@ -31,7 +31,9 @@ static double scale_of(const std::map<std::string, double>& scales, const std::s
   return scale;
 }
 
-AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config) : config_(std::move(config)) {
+AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config,
+             std::shared_ptr<AwayMemory> away)
+    : config_(std::move(config)), away_(std::move(away)) {
   torch::NoGradGuard no_grad;
   require(!parameters.empty(), "optimizer: the model has no trainable parameter");
   for (const auto& [prefix, scale] : config_.lr_scale)
@@ -46,8 +48,8 @@ AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config) : config_(s
     slots_.push_back({.name = name,
                       .param = param,
                       .master = master,
-                      .exp_avg = torch::zeros_like(master),
-                      .exp_avg_sq = torch::zeros_like(master),
+                      .exp_avg = zeros_like(master),
+                      .exp_avg_sq = zeros_like(master),
                       .exp_avg_scale = {},
                       .exp_avg_sq_scale = {},
                       .step = torch::zeros({}, master.options().dtype(torch::kFloat32)),
@@ -57,13 +59,20 @@ AdamW::AdamW(const NamedTensors& parameters, OptimizerConfig config) : config_(s
   }
 }
 
-void AdamW::encode(Slot& slot, const Tensor& exp_avg, const Tensor& exp_avg_sq) {
+Tensor AdamW::zeros_like(const Tensor& master) const {
+  return away_ ? away_->zeros(master.sizes(), master.scalar_type()) : torch::zeros_like(master);
+}
+
+void AdamW::encode(Slot& slot, const Tensor& exp_avg, const Tensor& exp_avg_sq) const {
+  const auto put = [&](const Tensor& x) {
+    return away_ ? away_->empty(x.sizes(), x.scalar_type()).copy_(x) : x;
+  };
   const ops::MomentCodes first = ops::encode_moment(exp_avg, false);
   const ops::MomentCodes second = ops::encode_moment(exp_avg_sq, true);
-  slot.exp_avg = first.codes;
-  slot.exp_avg_sq = second.codes;
-  slot.exp_avg_scale = first.scale;
-  slot.exp_avg_sq_scale = second.scale;
+  slot.exp_avg = put(first.codes);
+  slot.exp_avg_sq = put(second.codes);
+  slot.exp_avg_scale = put(first.scale);
+  slot.exp_avg_sq_scale = put(second.scale);
 }
 
 void AdamW::collect_gradients() {
@@ -92,7 +101,8 @@ Tensor AdamW::step(double lr, double clip_norm, const Tensor& loss, const Averag
   if (sum_over_shards_) norm = sum_over_shards_(norm.square()).sqrt();
   // NaN, with which nothing is updated, where the norm or the loss is not finite.
   const double never = std::numeric_limits<float>::max();
-  const Tensor clip = ops::clip_coefficient(norm, clip_norm > 0 ? clip_norm : never) + 0 * loss;
+  const Tensor clip =
+      ops::clip_coefficient(norm, clip_norm > 0 ? clip_norm : never) + 0 * loss.to(norm.device());
   std::set<std::pair<bool, double>> groups;
   for (const Slot& slot : slots_) groups.emplace(slot.decay, slot.lr_scale);
   for (const auto& [decay, scale] : groups) update(decay, scale, lr, clip, average);

@@ -10,6 +10,7 @@
 
 #include "modules/core/tensor.h"
 #include "trainer/config/config.h"
+#include "trainer/offload/away_memory.h"
 
 namespace cosmos::trainer {
 
@@ -26,7 +27,10 @@ struct Average {
 
 class AdamW {
  public:
-  AdamW(const NamedTensors& parameters, OptimizerConfig config);
+  /// The moments are in `away` where there is one (with the parameters, then on the CPU, too), else
+  /// beside their parameters.
+  AdamW(const NamedTensors& parameters, OptimizerConfig config,
+        std::shared_ptr<AwayMemory> away = nullptr);
 
   /// Adds what backward left in the parameters' gradients to the float32 sums, and frees it. Call
   /// after every micro-batch. Nothing to do for float32 parameters, which sum in place.
@@ -70,12 +74,14 @@ class AdamW {
     double lr_scale;
   };
   bool coded() const { return config_.moments == "int8"; }
-  static void encode(Slot& slot, const Tensor& exp_avg, const Tensor& exp_avg_sq);
+  void encode(Slot& slot, const Tensor& exp_avg, const Tensor& exp_avg_sq) const;
+  Tensor zeros_like(const Tensor& master) const;
   /// One pass over the parameters with this decay and factor on lr.
   void update(bool decay, double lr_scale, double lr, const Tensor& clip,
               const Average& average) const;
 
   OptimizerConfig config_;
+  std::shared_ptr<AwayMemory> away_;
   std::vector<Slot> slots_;
   std::function<Tensor(Tensor)> sum_over_shards_;
 };

@@ -22,9 +22,16 @@ double ema_beta(const EmaConfig& config, int64_t step) {
   return std::pow(1 - 1 / static_cast<double>(step + 1), power_ema_exponent(config.rate) + 1);
 }
 
-Ema::Ema(EmaConfig config, NamedTensors masters, NamedTensors parameters)
-    : config_(std::move(config)), masters_(std::move(masters)), parameters_(std::move(parameters)) {
-  for (const auto& [name, master] : masters_) averages_[name] = master.detach().clone();
+Ema::Ema(EmaConfig config, const NamedTensors& masters, NamedTensors parameters,
+         const std::shared_ptr<AwayMemory>& away)
+    : config_(std::move(config)), masters_(masters), parameters_(std::move(parameters)) {
+  torch::NoGradGuard no_grad;
+  for (const auto& [name, master] : masters_) {
+    Tensor& average = averages_[name];
+    average = away ? away->empty(master.sizes(), master.scalar_type())
+                   : torch::empty_like(master.detach());
+    average.copy_(master);
+  }
 }
 
 void Ema::restart() {

@@ -18,8 +18,10 @@ double power_ema_exponent(double rate);
 
 class Ema {
  public:
-  /// `masters`: AdamW::masters(); `parameters`: the model's, in the same order.
-  Ema(EmaConfig config, NamedTensors masters, NamedTensors parameters);
+  /// `masters`: AdamW::masters(); `parameters`: the model's, in the same order. The averages are in
+  /// `away` where there is one, else beside the masters.
+  Ema(EmaConfig config, const NamedTensors& masters, NamedTensors parameters,
+      const std::shared_ptr<AwayMemory>& away = nullptr);
 
   /// What AdamW::step is given at `step`, to bring the averages forward.
   Average next(int64_t step) const { return {&averages_, ema_beta(config_, step)}; }

@@ -101,7 +101,8 @@ void Fp8Gather::end_scales() {
 }
 
 Tensor Fp8Gather::quantise(const Weight& weight, const Tensor& rows) const {
-  const Tensor x = rows.detach().to(weight.dtype);
+  // Rows that are away come in the model's dtype.
+  const Tensor x = rows.detach().to(weight.whole.scale.device(), weight.dtype);
   if (x.numel() == 0) return x.to(at::kFloat8_e4m3fn);
   if (weight.amax.dim() == 0) return ops::fp8_quantize(x, options_, weight.whole.scale).values;
   const Tensor padded = from_block_begin(x, weight.first_row);

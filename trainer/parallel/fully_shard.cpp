@@ -136,8 +136,9 @@ std::unique_ptr<Fp8Gather> FullyShard::fp8_gather(const Params& params) const {
 }
 
 ShardBucket* FullyShard::add_bucket(const Params& params, bool fp8) {
-  buckets_.push_back(std::make_unique<ShardBucket>(params, row_group(params[0].first), mesh_,
-                                                   fp8 ? fp8_gather(params) : nullptr));
+  buckets_.push_back(std::make_unique<ShardBucket>(
+      params, row_group(params[0].first), mesh_,
+      BucketOptions{.fp8 = fp8 ? fp8_gather(params) : nullptr, .away = options_.away}));
   ShardBucket* bucket = buckets_.back().get();
   for (const auto& param : bucket->params()) by_name_[param.name] = &param;
   return bucket;
@@ -382,13 +383,17 @@ FullyShard::WholeShapes::~WholeShapes() {
   for (auto& [full, mine] : slices_) full.set_data(mine);
 }
 
-int64_t FullyShard::resident_bytes() const {
-  int64_t bytes = 0;
+FullyShard::Held FullyShard::held_bytes() const {
+  Held held;
+  const auto bytes = [](const Tensor& x) {
+    return x.defined() ? static_cast<int64_t>(x.nbytes()) : 0;
+  };
   for (const auto& bucket : buckets_)
-    for (const auto& param : bucket->params())
-      for (const Tensor& held : {param.shard, param.shard.grad(), param.sum})
-        if (held.defined()) bytes += static_cast<int64_t>(held.nbytes());
-  return bytes;
+    for (const auto& param : bucket->params()) {
+      (options_.away ? held.away : held.device) += bytes(param.shard) + bytes(param.shard.grad());
+      held.device += bytes(param.sum);
+    }
+  return held;
 }
 
 }  // namespace cosmos::trainer

@@ -38,6 +38,8 @@ struct ShardOptions {
   PipelineStages stages{};
   /// Whose weights travel in 8 bits; null: all as they are.
   modules::Fp8Layers* fp8 = nullptr;
+  /// Where shards and their gradients are; null: on the model's device.
+  std::shared_ptr<AwayMemory> away{};
 };
 
 /// What is gathered together: the children of the model, or of a container in it (a module that has
@@ -100,8 +102,12 @@ class FullyShard : public modules::BlockRunner, public std::enable_shared_from_t
     std::vector<std::pair<Tensor, Tensor>> slices_;
   };
   const ShardTraffic& traffic() const { return traffic_; }
-  /// Bytes of parameters, gradients and kept sums that this rank holds between steps.
-  int64_t resident_bytes() const;
+  /// Bytes of parameters, gradients and kept sums that this rank holds between steps: on the
+  /// device, and away.
+  struct Held {
+    int64_t device = 0, away = 0;
+  };
+  Held held_bytes() const;
 
  private:
   /// A block's buckets, one a dtype and group, and those of weights that it shares with others

@@ -26,11 +26,13 @@ void set_storage(const Tensor& x, std::size_t bytes) {
 }
 
 ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params,
-                         const Group& shards, const Mesh& mesh, std::unique_ptr<Fp8Gather> fp8)
+                         const Group& shards, const Mesh& mesh, BucketOptions options)
     : shard_group_(&shards),
       replica_group_(&mesh.axis("replica")),
-      fp8_(std::move(fp8)),
-      losses_(static_cast<double>(mesh.world().size() / mesh.axis("pipeline").size())) {
+      losses_(static_cast<double>(mesh.world().size() / mesh.axis("pipeline").size())),
+      fp8_(std::move(options.fp8)),
+      away_(std::move(options.away)),
+      device_(params.front().second.device()) {
   torch::NoGradGuard no_grad;
   const int64_t rank = shard_group_->rank(), ranks = shard_group_->size();
   for (const auto& [name, full] : params) {
@@ -38,14 +40,13 @@ ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& para
     require(full.is_contiguous(), name, ": expected a contiguous parameter to shard");
     const bool trained = full.requires_grad();
     const auto dtype = trained ? wide_dtype(full) : full.scalar_type();
-    Tensor shard;
-    if (modules::is_hollow(full)) {
-      std::vector<int64_t> sizes = full.sizes().vec();
-      sizes[0] = shard_rows(sizes[0], rank, ranks).size();
-      shard = torch::zeros(sizes, full.options().dtype(dtype).requires_grad(false));
-    } else {
-      shard = shard_of(full.detach(), rank, ranks).to(dtype, /*non_blocking=*/false, /*copy=*/true);
-    }
+    std::vector<int64_t> sizes = full.sizes().vec();
+    sizes[0] = shard_rows(sizes[0], rank, ranks).size();
+    const Tensor shard = new_shard(sizes, dtype);
+    if (modules::is_hollow(full))
+      shard.zero_();
+    else
+      shard.copy_(shard_of(full.detach(), rank, ranks));
     const int64_t numel = ops::padded_shard_numel(full.sizes(), ranks);
     split_.push_back(numel);
     flat_ += numel;
@@ -58,6 +59,11 @@ ShardBucket::ShardBucket(const std::vector<std::pair<std::string, Tensor>>& para
     params_.push_back({.name = name, .full = full, .shard = shard, .trained = trained});
     set_storage(full, 0);
   }
+}
+
+Tensor ShardBucket::new_shard(at::IntArrayRef sizes, torch::Dtype dtype) const {
+  return away_ ? away_->empty(sizes, dtype)
+               : torch::empty(sizes, torch::TensorOptions(dtype).device(device_));
 }
 
 Tensors ShardBucket::rows() const {
@@ -74,18 +80,31 @@ void ShardBucket::end_scales() {
   if (fp8_) fp8_->end_scales();
 }
 
+/// This rank's rows to their place in `gathered`.
+void ShardBucket::copy_in(const Tensor& gathered) const {
+  const int64_t rank = shard_group_->rank();
+  if (fp8_) {
+    std::vector<int64_t> split = split_;
+    for (int64_t& numel : split) numel /= 4;
+    ops::all_gather_copy_in(fp8_->quantised(rows()), split, rank, gathered);
+  } else if (params_[0].shard.device() == device_) {
+    ops::all_gather_copy_in(rows(), split_, rank, gathered);
+  } else {  // one copy a block rather than one a parameter
+    const Tensor part = torch::empty(
+        {1, flat_}, torch::TensorOptions(params_[0].full.scalar_type()).pinned_memory(true));
+    ops::all_gather_copy_in(rows(), split_, 0, part);
+    gathered[rank].copy_(part[0], /*non_blocking=*/true);
+  }
+}
+
 void ShardBucket::prefetch(ShardTraffic& traffic) {
   if (whole_ || gathered_.defined()) return;
   torch::NoGradGuard no_grad;
   // Four 8-bit numbers travel as one float32.
-  const int64_t packed = fp8_ ? 4 : 1;
-  std::vector<int64_t> split = split_;
-  for (int64_t& numel : split) numel /= packed;
   const auto options = params_[0].full.options().requires_grad(false);
-  gathered_ = torch::empty({shard_group_->size(), flat_ / packed},
+  gathered_ = torch::empty({shard_group_->size(), flat_ / (fp8_ ? 4 : 1)},
                            fp8_ ? options.dtype(torch::kFloat32) : options);
-  ops::all_gather_copy_in(fp8_ ? fp8_->quantised(rows()) : rows(), split, shard_group_->rank(),
-                          gathered_);
+  copy_in(gathered_);
   gather_ = shard_group_->all_gather(gathered_[shard_group_->rank()], gathered_.flatten());
   traffic.gathered += static_cast<int64_t>(gathered_.nbytes());
 }
@@ -176,10 +195,12 @@ void ShardBucket::finish_reduce() {
   const bool accumulate = params_[trained_[0]].shard.grad().defined();
   for (const std::size_t i : trained_) {
     Tensor& grad = params_[i].shard.mutable_grad();
-    if (!grad.defined()) grad = torch::empty_like(params_[i].shard.detach());
+    const Tensor& shard = params_[i].shard;
+    if (!grad.defined()) grad = new_shard(shard.sizes(), shard.scalar_type());
     grads.push_back(grad);
   }
-  ops::reduce_scatter_copy_out(reduced_, trained_split_, grads, 1 / losses_, accumulate);
+  ops::reduce_scatter_copy_out(reduced_.to(grads[0].device()), trained_split_, grads, 1 / losses_,
+                               accumulate);
   reduced_.reset();
 }
 

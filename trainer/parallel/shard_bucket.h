@@ -4,13 +4,15 @@
 //
 // A module's parameter tensor always has its full shape. Its storage is filled while the block
 // computes and has no bytes otherwise; views that autograd saved in between stay valid. What
-// persists is this rank's shard: rows of dimension 0, float32 for trained parameters. Weights that
-// travel in 8 bits (Fp8Gather) are never filled: products read the gathered bytes.
+// persists is this rank's shard: rows of dimension 0, float32 for trained parameters. Shards that
+// are away (on the host) go to the device for a gather and get their gradients back there. Weights
+// that travel in 8 bits (Fp8Gather) are never filled: products read the gathered bytes.
 
 #include <string>
 #include <vector>
 
 #include "modules/core/tensor.h"
+#include "trainer/offload/away_memory.h"
 #include "trainer/parallel/fp8_gather.h"
 #include "trainer/parallel/mesh.h"
 
@@ -23,6 +25,11 @@ struct ShardTraffic {
 
 /// Gives the tensor's storage `bytes` bytes of fresh memory (0: none). Views keep pointing at it.
 void set_storage(const Tensor& x, std::size_t bytes);
+
+struct BucketOptions {
+  std::unique_ptr<Fp8Gather> fp8{};    ///< null: parameters travel as they are
+  std::shared_ptr<AwayMemory> away{};  ///< of shards and their gradients; null: on the device
+};
 
 class ShardBucket {
  public:
@@ -38,7 +45,7 @@ class ShardBucket {
   /// rows on the ranks of `shards`.
   /// The rows of a hollow parameter are zeros, to be filled.
   ShardBucket(const std::vector<std::pair<std::string, Tensor>>& params, const Group& shards,
-              const Mesh& mesh, std::unique_ptr<Fp8Gather> fp8 = nullptr);
+              const Mesh& mesh, BucketOptions options = {});
 
   /// Of weights that travel in 8 bits: their scales, from the weights as they are now. Begins, and
   /// ends, one all-reduce; nothing of other weights.
@@ -67,12 +74,16 @@ class ShardBucket {
 
  private:
   bool keeps_gradients() const;
+  Tensor new_shard(at::IntArrayRef sizes, torch::Dtype dtype) const;
   Tensors rows() const;
+  void copy_in(const Tensor& gathered) const;
 
   const Group* shard_group_;
   const Group* replica_group_;
-  std::unique_ptr<Fp8Gather> fp8_;  ///< null: parameters travel as they are
   double losses_;  ///< every rank computes one, a pipeline's together; the objective is their mean
+  std::unique_ptr<Fp8Gather> fp8_;
+  std::shared_ptr<AwayMemory> away_;
+  at::Device device_;
   std::vector<Param> params_;
   std::vector<std::size_t> trained_;  ///< positions in params_
   std::vector<int64_t> split_, trained_split_;

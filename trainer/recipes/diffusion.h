@@ -48,7 +48,9 @@ class DiffusionRecipe : public Recipe {
   double flops_per_sample() const override;
   double tokens_per_sample() const override;
   TokenShape token_shape() const override;
-  double activation_bytes_per_sample(bool recompute, int64_t element_bytes) const override;
+  ActivationShape activation_shape(const modules::Model& model,
+                                   int64_t element_bytes) const override;
+  std::vector<SharedOutput> shared_outputs() const override;
   double tensor_elements_per_sample(bool sequence, int64_t recompute) const override;
 
   virtual std::shared_ptr<modules::CosmosTransformer3DModel> transformer();
@@ -101,6 +103,7 @@ class DiffusionRecipe : public Recipe {
                                      const std::string& name);
   Json written_model() const;
   Geometry geometry() const;
+  int64_t text_tokens() const;
 
   DiffusionConfig config_;
   std::string where_;

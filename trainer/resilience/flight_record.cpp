@@ -11,6 +11,10 @@ double seconds(std::chrono::steady_clock::duration d) {
 
 }  // namespace
 
+ProfileRange::ProfileRange(const std::string& name) : function_(at::RecordScope::USER_SCOPE) {
+  if (function_.isActive()) function_.before(name);
+}
+
 int64_t FlightRecord::started(const std::string& group, const char* operation, int64_t bytes) {
   const std::lock_guard lock(mutex_);
   ++progress_;
@@ -33,17 +37,32 @@ FlightRecord::Entry* FlightRecord::find(int64_t number) {
 void FlightRecord::waiting(int64_t number) {
   const std::lock_guard lock(mutex_);
   waiting_ = number;
-  if (Entry* entry = find(number)) entry->waited = Clock::now();
+  Entry* entry = find(number);
+  if (!entry) return;
+  entry->waited = Clock::now();
+  wait_range_ =
+      std::make_unique<ProfileRange>("wait group " + entry->group + ": " + entry->operation);
 }
 
 void FlightRecord::finished(int64_t number) {
   const std::lock_guard lock(mutex_);
   ++progress_;
   waiting_ = 0;
+  wait_range_.reset();
   Entry* entry = find(number);
   if (!entry) return;
   entry->finished = Clock::now();
-  waited_ += seconds(entry->finished - entry->waited);
+  const double waited = seconds(entry->finished - entry->waited);
+  waited_ += waited;
+  under_way_ += seconds(entry->finished - entry->started);
+  under_way_waited_ += waited;
+}
+
+double FlightRecord::take_overlap() {
+  const std::lock_guard lock(mutex_);
+  const double overlap = under_way_ > 0 ? 1 - under_way_waited_ / under_way_ : 1;
+  under_way_ = under_way_waited_ = 0;
+  return overlap;
 }
 
 void FlightRecord::close_phase(Clock::time_point now) {
@@ -59,6 +78,8 @@ void FlightRecord::enter(const char* phase, int64_t step) {
   close_phase(Clock::now());
   phase_ = phase;
   step_ = step;
+  phase_range_.reset();
+  phase_range_ = std::make_unique<ProfileRange>(phase);
 }
 
 std::map<std::string, double> FlightRecord::take_times() {

@@ -1,12 +1,15 @@
 #pragma once
 
 // What a rank did last: its phases and collectives, with numbers and times, in a ring. Nobody reads
-// it until something is wrong; then it says where this rank was.
+// it until something is wrong; then it says where this rank was. Phases and waits are ranges of a
+// profile, too, while one is made (trainer/report/step_profile.h).
 
+#include <ATen/record_function.h>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -15,6 +18,15 @@
 #include "trainer/parallel/group.h"
 
 namespace cosmos::trainer {
+
+/// While it lives, a range of that name in the profile that this thread makes, if it makes one.
+class ProfileRange {
+ public:
+  explicit ProfileRange(const std::string& name);
+
+ private:
+  at::RecordFunction function_;
+};
 
 class FlightRecord : public GroupObserver {
  public:
@@ -26,6 +38,9 @@ class FlightRecord : public GroupObserver {
 
   /// The training is now in `phase` of `step`; time is counted under the phase's name.
   void enter(const char* phase, int64_t step);
+
+  /// A profile's range of the phase ends here, within that of the step.
+  void end_range() { phase_range_.reset(); }
 
   /// The phase gets on (a wait for the disk).
   void moves() { ++progress_; }
@@ -40,6 +55,10 @@ class FlightRecord : public GroupObserver {
     int64_t collectives = 0;  ///< begun so far
   };
   Place place() const;
+
+  /// Of the collectives' time from begin to end of their wait, the part that this rank did not
+  /// spend waiting, since the last call; 1 where there were none.
+  double take_overlap();
 
   /// Seconds by phase since the last call, those spent waiting in collectives apart, as "wait".
   std::map<std::string, double> take_times();
@@ -69,9 +88,11 @@ class FlightRecord : public GroupObserver {
   const char* phase_ = "start";
   const Clock::time_point begin_ = Clock::now();
   Clock::time_point phase_began_ = begin_;
-  double waited_ = 0;  ///< in this phase
+  double waited_ = 0;                            ///< in this phase
+  double under_way_ = 0, under_way_waited_ = 0;  ///< of collectives, since take_overlap()
   std::map<std::string, double> times_;
   std::atomic<int64_t> progress_{0};
+  std::unique_ptr<ProfileRange> phase_range_, wait_range_;
 };
 
 }  // namespace cosmos::trainer

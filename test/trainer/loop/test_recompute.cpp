@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include "modules/core/token_plan.h"
+#include "test/support/rank_runs.h"
 #include "test/trainer/toy_recipe.h"
 #include "trainer/loop/recompute.h"
 
@@ -8,15 +10,15 @@ using namespace cosmos::test;
 
 namespace {
 
-struct Outcome {
+struct Gradients {
   Tensor loss;
   TensorMap grads;
 };
 
-Outcome train(ToyModel& model, const std::string& mode, const Tensor& x) {
+Gradients train(ToyModel& model, const std::string& mode, const Tensor& x) {
   model.set_block_runner(trainer::make_recompute_runner(mode, 2));
   model.zero_grad();
-  Outcome outcome;
+  Gradients outcome;
   const Tensor y = model.forward(x);
   REQUIRE(y.requires_grad());
   outcome.loss = y.square().mean() + y.sum();
@@ -27,11 +29,11 @@ Outcome train(ToyModel& model, const std::string& mode, const Tensor& x) {
 }
 
 void check_same(ToyModel& model, const Tensor& x, std::size_t expected_grads) {
-  const Outcome plain = train(model, "none", x);
+  const Gradients plain = train(model, "none", x);
   CHECK(plain.grads.size() == expected_grads);
-  for (const char* mode : {"full", "selective"}) {
+  for (const char* mode : {"full", "selective", "keep_attention"}) {
     INFO(mode);
-    const Outcome again = train(model, mode, x);
+    const Gradients again = train(model, mode, x);
     CHECK(torch::equal(again.loss, plain.loss));
     REQUIRE(again.grads.size() == plain.grads.size());
     for (const auto& [name, grad] : plain.grads) {
@@ -113,4 +115,80 @@ TEST_CASE("Recompute passes undefined inputs, several outputs and unused ones", 
   torch::NoGradGuard no_grad;
   CHECK(!runner->run("b", block, {x}, [](const Tensors& in) -> Tensors { return {in[0] + 1}; })[0]
              .requires_grad());
+}
+
+TEST_CASE("recomputation that keeps attention does not run it again", "[recompute]") {
+  torch::manual_seed(6);
+  torch::nn::Module block;
+  const Tensor w = block.register_parameter("w", torch::randn({8, 8}));
+  const Tensor mask = torch::zeros({1, 1, 1, 5});
+  // A constant that changes between the runs shows what is computed anew.
+  double factor = 1;
+  Tensors attended;
+  const modules::BlockFn fn = [&](const Tensors& in) -> Tensors {
+    const Tensor x = torch::matmul(in[0] * factor, w).view({2, 5, 2, 4});
+    const Tensor out = modules::dense_attention(x, x, x, attended.size() % 2 ? mask : Tensor());
+    attended.push_back(out.detach().clone());
+    const Tensor again = modules::dense_attention(out, x, x);  // two in a block
+    attended.push_back(again.detach().clone());
+    return {again.flatten(2)};
+  };
+  const Tensor x = torch::randn({2, 5, 8});
+  const auto gradient = [&](const char* mode, double second) {
+    block.zero_grad();
+    attended.clear();
+    factor = 1;
+    const auto runner = trainer::make_recompute_runner(mode, 1);
+    const Tensor y = runner ? runner->run("b", block, {x}, fn)[0] : fn({x})[0];
+    factor = second;
+    y.square().sum().backward();
+    return w.grad().clone();
+  };
+  const Tensor plain = gradient("none", 1);
+  CHECK(torch::equal(gradient("full", 1), plain));
+  CHECK(torch::equal(gradient("keep_attention", 1), plain));
+  gradient("full", 2);
+  REQUIRE(attended.size() == 4);
+  CHECK(!torch::equal(attended[2], attended[0]));
+  gradient("keep_attention", 2);
+  REQUIRE(attended.size() == 4);
+  CHECK(torch::equal(attended[2], attended[0]));
+  CHECK(torch::equal(attended[3], attended[1]));
+}
+
+TEST_CASE("a result that was changed in place is computed anew", "[recompute]") {
+  torch::manual_seed(7);
+  torch::nn::Module block;
+  const Tensor w = block.register_parameter("w", torch::randn({4, 4}));
+  const modules::BlockFn fn = [&](const Tensors& in) -> Tensors {
+    const Tensor x = torch::matmul(in[0], w).view({1, 3, 1, 4});
+    const Tensor out = [&] {
+      const torch::NoGradGuard no_grad;  // as an autograd function of our own would
+      return modules::dense_attention(x, x, x).add_(1);
+    }();
+    return {(out * x).flatten(2)};
+  };
+  const Tensor x = torch::randn({1, 3, 4});
+  fn({x})[0].sum().backward();
+  const Tensor plain = w.grad().clone();
+  block.zero_grad();
+  trainer::make_recompute_runner("keep_attention", 1)->run("b", block, {x}, fn)[0].sum().backward();
+  CHECK(torch::equal(w.grad(), plain));
+}
+
+TEST_CASE("with attention kept, models train to the same bits", "[recompute]") {
+  Runs runs;
+  const Json base = {{"precision", "fp32"}, {"gradient_accumulation", 2}};
+  Json keep = base;
+  keep["activation_checkpointing"] = "keep_attention";
+  // In one process a block that runs again sums the gradients of what blocks share first.
+  Json full = base;
+  full["activation_checkpointing"] = "full";
+  check_same(runs.run("keep", 1, keep), runs.run("full", 1, full), 1e-300);
+  check_same(runs.run("keep2", 2, keep), runs.run("none2", 2, base), 1e-300);
+  // Attention over the tokens of two ranks changes its parts in place.
+  keep["parallel"] = {{"context", 2}, {"context_attention", "ring"}};
+  Json ring = base;
+  ring["parallel"] = keep["parallel"];
+  check_same(runs.run("keep-ring", 2, keep), runs.run("none-ring", 2, ring), 1e-300);
 }

@@ -56,6 +56,7 @@ TEST_CASE("ranks that gather in 8 bits have the bits of those that gather in bf1
   const auto run = [&](const std::string& name, int ranks, const Json& settings) {
     Json trainer = how(settings, 2 / ranks);
     if (name == "narrow") trainer["activation_checkpointing"] = "full";
+    if (name == "away") trainer["parallel"] = {{"offload", "disk"}};
     const auto answer =
         runs.start(name, ranks, trainer, recipe, ranks > 1 ? "export COSMOS_TEST_DELAY=3" : "");
     INFO(answer.text);
@@ -68,6 +69,7 @@ TEST_CASE("ranks that gather in 8 bits have the bits of those that gather in bf1
   wide["gather"] = false;
   const Outcome two = run("wide", 2, wide);
   check_equal(run("narrow", 2, fp8), two);
+  check_equal(run("away", 2, fp8), two);
   // Gradients of what several blocks share are added in another order, in bfloat16.
   CHECK(worst(two.losses, one.losses) < 0.03);
 

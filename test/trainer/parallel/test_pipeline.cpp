@@ -187,12 +187,17 @@ TEST_CASE("pipeline: the fullest rank holds and moves what the plan says", "[pip
   register_builtin_recipes();
   register_latent_clips();
   const std::string schedule = GENERATE("1f1b", "interleaved");
-  const Layout layout{2, 1, schedule.c_str(), "none", false};
   Runs runs;
-  runs.run(
-      "run", 2,
-      {{"precision", "fp32"}, {"parallel", {{"pipeline", 2}, {"pipeline_schedule", schedule}}}},
-      recipe_of(layout));
+  const bool adapter = GENERATE(false, true);
+  Json recipe = recipe_of({2, 1, schedule.c_str(), "none", adapter});
+  recipe["data"] = {{"num_frames", 9}, {"height", 32}, {"width", 32}};
+  // A time code a frame: given frames have a time of their own.
+  recipe["condition_time"] = adapter ? 0.1 : -1.0;
+  runs.run("run", 2,
+           {{"precision", "fp32"},
+            {"micro_batch_size", 2},
+            {"parallel", {{"pipeline", 2}, {"pipeline_schedule", schedule}}}},
+           recipe);
   const Config config = load_config(runs.dir("run").string() + ".json", {});
   const Plan plan = make_plan(config, *make_recipe(config.recipe, "recipe"), 2);
   CHECK(plan.pipeline == 2);
@@ -205,6 +210,7 @@ TEST_CASE("pipeline: the fullest rank holds and moves what the plan says", "[pip
   for (std::size_t step = 0; step < first.size(); ++step) {
     CHECK(fullest(step, "resident_bytes") == plan.state_bytes());
     CHECK(fullest(step, "reduced_bytes") == plan.reduce_traffic);
+    CHECK(fullest(step, "pipeline_bytes") == plan.pipeline_traffic);
     CHECK(first[step].at("loss") == second[step].at("loss"));
   }
 }
