@@ -17,9 +17,9 @@ struct PeakMemory {
 /// Nothing is assumed of the models: a chunk of the request's length, with its controls and its
 /// text, is generated in two steps at two small picture sizes, and what that takes is carried on to
 /// the request's size. A generation's memory is a constant and a part that grows with the area:
-/// attention holds no scores. What happens in each block and between blocks is carried on for itself, with the
-/// tokenizer's tiling and frames at once as they will be. Offloaded blocks count as they come and
-/// go. Throws Error as generate_world does.
+/// attention holds no scores. What happens in each block, and between blocks, is carried on for
+/// itself, with the tokenizer's tiling and frames at once as they will be. Offloaded blocks count
+/// as they come and go. Throws Error as generate_world does.
 PeakMemory predict_peak(WorldPipeline& pipeline, const WorldRequest& request);
 
 /// Bytes that the weights of a component's folder take in this dtype.
