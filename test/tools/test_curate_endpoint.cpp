@@ -65,8 +65,7 @@ TEST_CASE("cosmos-curate asks a server for captions, again where it is busy", "[
   CHECK(failed["detail"] == "400 too many pictures");
 }
 
-TEST_CASE("cosmos-curate stops where the caption server is not there, and goes on when it is",
-          "[curate]") {
+TEST_CASE("cosmos-curate stops where the caption server is not there", "[curate]") {
   Scene run;
   std::string dead;
   {
