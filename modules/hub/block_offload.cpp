@@ -129,7 +129,9 @@ Tensors BlockOffload::run(const std::string& name, torch::nn::Module& block, con
                           const BlockFn& fn) {
   require(!torch::GradMode::is_enabled(), name, ": a model with offloaded blocks has no gradients");
   blocks_[name] = &block;
-  if (!last_.empty()) next_[last_] = name;
+  // What comes after a model's last block may be long in coming: nothing is read ahead for it.
+  if (first_.empty()) first_ = name;
+  if (name != first_) next_[last_] = name;
   last_ = name;
   const Weights weights = take(name, block);
   for (const auto& [parameter, value] : weights) Tensor(parameter).set_data(value);

@@ -49,7 +49,7 @@ class BlockOffload : public BlockRunner {
   torch::Device device_;
   std::map<std::string, torch::nn::Module*> blocks_;
   std::map<std::string, std::string> next_;  ///< the block that ran after
-  std::string last_;
+  std::string first_, last_;
   std::string ahead_name_;
   std::future<Weights> ahead_;
 };

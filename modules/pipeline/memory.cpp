@@ -43,41 +43,40 @@ WorldRequest at_size(WorldRequest request, int64_t height, int64_t width) {
   return request;
 }
 
-// Bytes while a block runs, or between two: those that were there before, and the most that come on
-// top. Each grows with the area for itself. The most of a whole generation does not: small pictures
-// take it where weights come in, large ones where a layer is wide.
-struct Lap {
-  double held = 0, added = 0;
-};
 // The parts of a generation that tiles change, and the one that they do not.
 enum Part { kEncode, kSteps, kDecode };
-using Laps = std::map<std::pair<Part, std::string>, Lap>;
+// The most bytes at once while a block runs, or from its end to the next one's begin. Each grows
+// with the area for itself; the most of a whole generation does not: small pictures take it where
+// weights come in, large ones where a layer is wide.
+using Laps = std::map<std::pair<Part, std::string>, double>;
 
-// Ends a lap before and after each block.
+// Begins a lap before and after each block.
+using BeginLap = std::function<void(const std::string& name)>;
+
 class LapRunner : public BlockRunner {
  public:
-  LapRunner(std::shared_ptr<BlockRunner> inner, std::function<void(const std::string&)> end)
-      : inner_(std::move(inner)), end_(std::move(end)) {}
+  LapRunner(std::shared_ptr<BlockRunner> inner, BeginLap begin)
+      : inner_(std::move(inner)), begin_(std::move(begin)) {}
   Tensors run(const std::string& name, torch::nn::Module& block, const Tensors& inputs,
               const BlockFn& fn) override {
-    end_("");
+    begin_(name);
     Tensors outputs = inner_ ? inner_->run(name, block, inputs, fn) : fn(inputs);
-    end_(name);
+    begin_("after " + name);
     return outputs;
   }
 
  private:
   std::shared_ptr<BlockRunner> inner_;
-  std::function<void(const std::string&)> end_;
+  BeginLap begin_;
 };
 
 // Models with a LapRunner around their own runner, which comes back whatever happens.
 class WithLaps {
  public:
-  WithLaps(const std::vector<Model*>& models, std::function<void(const std::string&)> end) {
+  WithLaps(const std::vector<Model*>& models, const BeginLap& begin) {
     for (Model* model : models) {
       own_.emplace_back(model, model->block_runner());
-      model->set_block_runner(std::make_shared<LapRunner>(model->block_runner(), end));
+      model->set_block_runner(std::make_shared<LapRunner>(model->block_runner(), begin));
     }
   }
   ~WithLaps() {
@@ -94,21 +93,21 @@ Laps measure(WorldPipeline& pipeline, WorldRequest request) {
   PeakLaps meter(pipeline.transformer->parameters().front().device());
   Laps laps;
   Part part = kEncode;
-  const auto end = [&](const std::string& block) {
-    const PeakLap lap = meter.lap();
-    Lap& most = laps[{part, block}];
-    most.held = std::max(most.held, static_cast<double>(lap.start));
-    most.added = std::max(most.added, static_cast<double>(lap.peak - lap.start));
+  std::string name;
+  const auto begin = [&](const std::string& next) {
+    double& most = laps[{part, name}];
+    most = std::max(most, static_cast<double>(meter.lap()));
+    name = next;
   };
   std::vector<Model*> models = {pipeline.transformer.get(), pipeline.vae.get()};
   for (const auto& [name, net] : pipeline.control_nets) models.push_back(net.get());
-  const WithLaps with_laps(models, end);
+  const WithLaps with_laps(models, begin);
   request.progress = [&](int64_t done, int64_t all) {
-    end("");
+    begin(name);
     part = done < all ? kSteps : kDecode;
   };
   generate_world(pipeline, request, [](const World&) {});
-  end("");
+  begin("");
   return laps;
 }
 
@@ -119,10 +118,7 @@ struct Growth {
 
   Laps at(double wanted) const {
     Laps result = laps;
-    for (auto& [key, lap] : result) {
-      lap.held += slope.at(key).held * (wanted - area);
-      lap.added += slope.at(key).added * (wanted - area);
-    }
+    for (auto& [key, peak] : result) peak += slope.at(key) * (wanted - area);
     return result;
   }
 };
@@ -133,12 +129,8 @@ Growth measure_growth(WorldPipeline& pipeline, const WorldRequest& request, int6
   Laps less = measure(pipeline, at_size(request, height, narrow));
   growth.laps = measure(pipeline, at_size(request, height, wide));
   const auto added = static_cast<double>(height * (wide - narrow));
-  const auto slope = [added](double from, double to) {
-    return added > 0 ? std::max(0.0, (to - from) / added) : 0;
-  };
-  for (const auto& [key, lap] : growth.laps)
-    growth.slope[key] = {.held = slope(less[key].held, lap.held),
-                         .added = slope(less[key].added, lap.added)};
+  for (const auto& [key, peak] : growth.laps)
+    growth.slope[key] = added > 0 ? std::max(0.0, (peak - less[key]) / added) : 0;
   return growth;
 }
 
@@ -191,15 +183,14 @@ PeakMemory predict_peak(WorldPipeline& pipeline, const WorldRequest& given) {
                           .stride_width = 3 * columns});
     const Growth tiled = measure_growth(pipeline, request, 7 * rows, 7 * columns, 10 * columns);
     const Laps one = whole.at(tile);
-    for (auto& [key, lap] : laps) {
+    for (auto& [key, most] : laps) {
       const auto rest = tiled.slope.find(key);
       if (key.first == kSteps || rest == tiled.slope.end()) continue;
-      lap.held = one.at(key).held + rest->second.held * (area - tile);
-      lap.added = one.at(key).added + rest->second.added * (area - tile);
+      most = one.at(key) + rest->second * (area - tile);
     }
   }
-  for (const auto& [key, lap] : laps)
-    peak.activations = std::max(peak.activations, static_cast<int64_t>(lap.held + lap.added));
+  for (const auto& [key, most] : laps)
+    peak.activations = std::max(peak.activations, static_cast<int64_t>(most));
   return peak;
 }
 

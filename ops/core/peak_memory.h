@@ -12,11 +12,6 @@
 
 namespace cosmos {
 
-/// The bytes at the beginning of a part of a run, and the most at once until its end.
-struct PeakLap {
-  int64_t start = 0, peak = 0;
-};
-
 /// Hears of every allocation on the CPU by this thread, and by threads that torch starts for it.
 class MemoryMeter : public c10::MemoryReportingInfoBase {
  public:
@@ -27,15 +22,15 @@ class MemoryMeter : public c10::MemoryReportingInfoBase {
   }
   bool memoryProfilingEnabled() const override { return true; }
   int64_t peak() const { return peak_; }
-  /// Since the last lap.
-  PeakLap lap() {
+  /// The peak since the last lap.
+  int64_t lap() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return {.start = std::exchange(start_, now_), .peak = std::exchange(peak_, now_)};
+    return std::exchange(peak_, now_);
   }
 
  private:
   std::mutex mutex_;
-  int64_t now_ = 0, peak_ = 0, start_ = 0;
+  int64_t now_ = 0, peak_ = 0;
 };
 
 /// The most bytes that were allocated at once on the CPU while fn ran, beyond those at its start.
@@ -62,7 +57,8 @@ int64_t peak_bytes(c10::Device device, Fn fn) {
   return taken().peak - before;
 }
 
-/// The same part by part, beyond what was there when this began.
+/// The same part by part: how much was allocated at once since the last lap, beyond what was there
+/// when this began.
 class PeakLaps {
  public:
   explicit PeakLaps(c10::Device device)
@@ -72,11 +68,11 @@ class PeakLaps {
     before_ = bytes().current;
     allocator_->resetPeakStats(device_.index());
   }
-  PeakLap lap() {
+  int64_t lap() {
     if (device_.is_cpu()) return meter_->lap();
-    const auto taken = bytes();
+    const int64_t peak = bytes().peak - before_;
     allocator_->resetPeakStats(device_.index());
-    return {.start = std::exchange(start_, taken.current - before_), .peak = taken.peak - before_};
+    return peak;
   }
 
  private:
@@ -89,7 +85,7 @@ class PeakLaps {
   std::shared_ptr<MemoryMeter> meter_ = std::make_shared<MemoryMeter>();
   c10::DebugInfoGuard guard_;
   c10::DeviceAllocator* allocator_ = nullptr;
-  int64_t before_ = 0, start_ = 0;
+  int64_t before_ = 0;
 };
 
 }  // namespace cosmos
