@@ -252,13 +252,15 @@ class Case:
         run, out = self.work / "experts_run", self.work / "experts"
         train(self.base, self.data, run, {"lora": {"rank": 4, "alpha": 16, **targets}})
         checkpoint = run / "checkpoints/step-00000003"
-        program("cosmos-convert", "adapter", "--model", self.base, "--adapter", checkpoint, "--output", out)
+        program("cosmos-convert", "adapter", "--model", self.base, "--adapter", checkpoint, "--output", out,
+                "--base-model", "random/base")  # fmt: skip
         with no_key_warnings():
             model = peft.PeftModel.from_pretrained(self.load(self.base), out).eval()
         keys = load_file(out / "adapter_model.safetensors").keys()
         assert keys == get_peft_model_state_dict(model).keys(), "keys differ from PEFT's"
         merged = self.work / "experts_merged"
-        program("cosmos-convert", "merge", "--model", self.base, "--adapter", checkpoint, "--output", merged)
+        program("cosmos-convert", "merge", "--model", self.base, "--adapter", checkpoint, "--output", merged,
+                "--base-model", "random/base")  # fmt: skip
         ours = self.ours(self.base, checkpoint / "adapter")
         return max(self.error(self.logits(model), ours), self.error(self.logits(self.load(merged)), ours))
 
