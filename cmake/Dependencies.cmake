@@ -8,53 +8,40 @@ if(NOT nlohmann_json_FOUND)  # headers alone (tools/gpu/pack.sh)
 endif()
 find_package(Threads REQUIRED)
 
-if(COSMOS_VIDEO)
-  find_package(PkgConfig QUIET)
-  if(PkgConfig_FOUND)
-    pkg_check_modules(FFMPEG IMPORTED_TARGET libavformat libavcodec libavutil libswscale)
+# An option that needs pkg-config's packages; off, and said so, where they are missing.
+#   cosmos_optional(OPTION PREFIX WHAT_IS_MISSING WHAT_TO_DO PACKAGE...): target PkgConfig::PREFIX
+macro(cosmos_optional option prefix missing remedy)
+  if(${option})
+    find_package(PkgConfig QUIET)
+    if(PkgConfig_FOUND)
+      pkg_check_modules(${prefix} IMPORTED_TARGET ${ARGN})
+    endif()
+    if(NOT ${prefix}_FOUND)
+      message(STATUS "${missing}" "${remedy}")
+      set(${option} OFF)
+    endif()
   endif()
-  if(NOT FFMPEG_FOUND)
-    message(STATUS "FFmpeg's libav* not found: building without video I/O "
-                   "(packages libavformat-dev libavcodec-dev libswscale-dev, or -DCOSMOS_VIDEO=OFF)")
-    set(COSMOS_VIDEO OFF)
-  endif()
-endif()
+endmacro()
 
-if(COSMOS_TEXT)
-  find_package(PkgConfig QUIET)
-  if(PkgConfig_FOUND)
-    pkg_check_modules(COSMOS_TEXT_LIBS IMPORTED_TARGET libpcre2-8 libutf8proc)
-  endif()
-  if(NOT COSMOS_TEXT_LIBS_FOUND)
-    message(STATUS "PCRE2 or utf8proc not found: building without text tokenizers "
-                   "(packages libpcre2-dev libutf8proc-dev, or -DCOSMOS_TEXT=OFF)")
-    set(COSMOS_TEXT OFF)
-  endif()
-endif()
+cosmos_optional(COSMOS_VIDEO FFMPEG
+  "FFmpeg's libav* not found: building without video I/O "
+  "(packages libavformat-dev libavcodec-dev libswscale-dev, or -DCOSMOS_VIDEO=OFF)"
+  libavformat libavcodec libavutil libswscale)
 
-if(COSMOS_POSTGRES)
-  find_package(PkgConfig QUIET)
-  if(PkgConfig_FOUND)
-    pkg_check_modules(LIBPQ IMPORTED_TARGET libpq)
-  endif()
-  if(NOT LIBPQ_FOUND)
-    message(STATUS "libpq not found: building without PostgreSQL "
-                   "(package libpq-dev, or -DCOSMOS_POSTGRES=OFF)")
-    set(COSMOS_POSTGRES OFF)
-  endif()
-endif()
+cosmos_optional(COSMOS_TEXT COSMOS_TEXT_LIBS
+  "PCRE2 or utf8proc not found: building without text tokenizers "
+  "(packages libpcre2-dev libutf8proc-dev, or -DCOSMOS_TEXT=OFF)"
+  libpcre2-8 libutf8proc)
 
-if(COSMOS_CURL)
-  find_package(PkgConfig QUIET)
-  if(PkgConfig_FOUND)
-    pkg_check_modules(LIBCURL IMPORTED_TARGET libcurl)
-  endif()
-  if(NOT LIBCURL_FOUND)
-    message(STATUS "libcurl not found: building without captions from a server "
-                   "(package libcurl4-openssl-dev, or -DCOSMOS_CURL=OFF)")
-    set(COSMOS_CURL OFF)
-  endif()
-endif()
+cosmos_optional(COSMOS_POSTGRES LIBPQ
+  "libpq not found: building without PostgreSQL "
+  "(package libpq-dev, or -DCOSMOS_POSTGRES=OFF)"
+  libpq)
+
+cosmos_optional(COSMOS_CURL LIBCURL
+  "libcurl not found: building without captions from a server "
+  "(package libcurl4-openssl-dev, or -DCOSMOS_CURL=OFF)"
+  libcurl)
 
 # Arrow's headers and libraries, as a pyarrow wheel holds them: COSMOS_ARROW, or .deps/pyarrow.
 if(COSMOS_PARQUET)
@@ -77,14 +64,7 @@ if(COSMOS_PARQUET)
   endif()
 endif()
 
-if(COSMOS_METRICS)
-  find_package(PkgConfig QUIET)
-  if(PkgConfig_FOUND)
-    pkg_check_modules(PROMETHEUS IMPORTED_TARGET prometheus-cpp-pull prometheus-cpp-core)
-  endif()
-  if(NOT PROMETHEUS_FOUND)
-    message(STATUS "prometheus-cpp not found: building without trainer.metrics_port "
-                   "(package prometheus-cpp-dev, or -DCOSMOS_METRICS=OFF)")
-    set(COSMOS_METRICS OFF)
-  endif()
-endif()
+cosmos_optional(COSMOS_METRICS PROMETHEUS
+  "prometheus-cpp not found: building without trainer.metrics_port "
+  "(package prometheus-cpp-dev, or -DCOSMOS_METRICS=OFF)"
+  prometheus-cpp-pull prometheus-cpp-core)
