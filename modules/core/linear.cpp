@@ -6,6 +6,7 @@
 
 #include "modules/core/hollow.h"
 #include "modules/core/init.h"
+#include "ops/linear/linear.h"
 #include "ops/linear_cross_entropy/linear_cross_entropy.h"
 
 namespace cosmos::modules {
@@ -35,7 +36,7 @@ Tensor LinearImpl::forward(const Tensor& x) {
 
 Tensor LinearImpl::base_product(const Tensor& x, bool with_bias) const {
   const Tensor b = with_bias ? product_bias() : Tensor();
-  return rule_ ? (*rule_)(x, weight, b) : torch::linear(x, weight, b);
+  return rule_ ? (*rule_)(x, weight, b) : ops::linear(x, weight, b);
 }
 
 Tensor LinearImpl::product(const Tensor& x) {

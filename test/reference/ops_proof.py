@@ -291,6 +291,16 @@ def check_causal_conv():
                                        (x, leaf(2, 2, 4, 5, 2), w, b, *rest))})
 
 
+def check_linear():
+    """Few rows without a gradient take a kernel, and with one the library's product."""
+    x, weight, bias = leaf(3, 6), leaf(5, 6), leaf(5)
+    frozen = tuple(t.detach().float() for t in (x, weight, bias))
+    check("linear", torch.allclose(ops.linear(*frozen), F.linear(*frozen), atol=1e-6))
+    check("linear: gradcheck", torch.autograd.gradcheck(ops.linear, (x, weight, bias)))
+    opcheck_all({"linear": (ops.linear.default, (x, weight, bias)),
+                 "linear, few rows": (ops.linear.default, frozen)})
+
+
 def check_attention():
     """Packed sequences against one call each; a neighborhood against its mask."""
     q, k, v = (leaf(9, 2, 4) for _ in range(3))
@@ -449,6 +459,7 @@ def main():
     check_values()
     check_gradients()
     check_opcheck()
+    check_linear()
     check_attention()
     check_causal_conv()
     check_fsq()

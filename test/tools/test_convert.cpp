@@ -9,23 +9,20 @@
 #include "modules/hub/weight_folder.h"
 #include "modules/lora/files.h"
 #include "modules/registry.h"
+#include "test/support/errors.h"
 #include "test/support/program.h"
 #include "test/support/temp_folder.h"
 
 using namespace cosmos;
 using namespace cosmos::modules;
 using cosmos::test::Answer;
+using cosmos::test::has;
 using cosmos::test::TempFolder;
 
 namespace {
 
 Answer convert(const std::string& arguments) {
   return cosmos::test::run_program("cosmos-convert", arguments);
-}
-
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
 }
 
 std::shared_ptr<Model> tiny_dit() {

@@ -8,22 +8,19 @@
 #include "modules/text/t5/encoder.h"
 #include "modules/text/tokenizer.h"
 #include "modules/text/unicode.h"
+#include "test/support/errors.h"
 #include "test/support/program.h"
 #include "test/support/temp_folder.h"
 
 using namespace cosmos;
 using namespace cosmos::modules;
 using cosmos::test::Answer;
+using cosmos::test::has;
 using cosmos::test::TempFolder;
 
 namespace {
 
 namespace fs = std::filesystem;
-
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
-}
 
 /// A pipeline of a tiny T5 and its tokenizer, and captions beside it.
 struct Fixture {

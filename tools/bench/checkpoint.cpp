@@ -136,8 +136,9 @@ Json save(const fs::path& dir, int64_t mib, int64_t threads) {
 
 Json load(const fs::path& dir) {
   const fs::path file = CheckpointStore(dir).path(1) / "state.safetensors";
+  const modules::SafetensorsFile header(file);
   TensorMap memory;
-  for (const auto& [name, info] : modules::SafetensorsFile(file).infos())
+  for (const auto& [name, info] : header.infos())
     memory[name] = torch::zeros(info.shape, info.dtype);
   const auto begin = Clock::now();
   for (const auto& [name, tensor] : modules::load_safetensors(file)) memory[name].copy_(tensor);

@@ -10,17 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 pairs=3 steps=500 mib=1024 dir=$(mktemp -d) page=docs/benchmarks/checkpoint.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --pairs) pairs=$2; shift 2 ;;
-    --steps) steps=$2; shift 2 ;;
-    --mib) mib=$2; shift 2 ;;
-    --dir) dir=$2; shift 2 ;;
-    --page) page=$2; shift 2 ;;
-    -h|--help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "checkpoint.sh: unknown option $1 (try --help)" >&2; exit 1 ;;
-  esac
-done
+. tools/bench/options.sh
+parse_options "pairs steps mib dir page" "$@"
 program=build/cpu/bin/bench-checkpoint
 [ -x "$program" ] || cmake --build --preset cpu --target bench-checkpoint >&2
 mkdir -p "$dir"
@@ -61,6 +52,7 @@ disk_rows=""
 for round in 1 2 3; do
   before=$(load)
   head -c $((mib << 20)) /dev/urandom > "$work/bytes"
+  sync  # dd shall not share the disk with what made its input
   dd_write=$(seconds dd if="$work/bytes" of="$work/copy" bs=16M conv=fsync status=none)
   cold "$work/copy"
   dd_read=$(seconds dd if="$work/copy" of=/dev/null bs=16M status=none)
@@ -78,7 +70,7 @@ done
 cat > "$page" <<PAGE
 # Checkpoints
 
-Made by \`tools/bench/checkpoint.sh\`; do not edit. $(date +%F), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc) cores.
+Made by \`tools/bench/checkpoint.sh\`; do not edit. $(date +%F), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc --all) cores.
 
 A training of one thread, $((state >> 20)) MiB of state (weights, averages, moments), $steps steps, that saves every 50 in
 the background, beside the same one that saves nothing. "Waited" is what the training itself stood still for

@@ -13,16 +13,8 @@ cd "$(dirname "$0")/../.."
 
 pairs=3 threads=$(nproc)
 out=docs/benchmarks/curate.json page=docs/benchmarks/curate.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --pairs) pairs=$2; shift 2 ;;
-    --threads) threads=$2; shift 2 ;;
-    --out) out=$2; shift 2 ;;
-    --page) page=$2; shift 2 ;;
-    -h|--help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "curate.sh: unknown option $1 (try --help)" >&2; exit 1 ;;
-  esac
-done
+. tools/bench/options.sh
+parse_options "pairs threads out page" "$@"
 
 name=curate
 export COSMOS_PEER_PYTHON=${COSMOS_PEER_PYTHON:-build/proof-venv/bin/python}

@@ -12,16 +12,8 @@ cd "$(dirname "$0")/../.."
 
 pairs=3 steps=8 threads=2
 out=docs/benchmarks/dit_step.json page=docs/benchmarks/dit_step.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --pairs) pairs=$2; shift 2 ;;
-    --steps) steps=$2; shift 2 ;;
-    --out) out=$2; shift 2 ;;
-    --page) page=$2; shift 2 ;;
-    -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "dit_step.sh: unknown option $1 (try --help)" >&2; exit 1 ;;
-  esac
-done
+. tools/bench/options.sh
+parse_options "pairs steps out page" "$@"
 
 name=dit_step
 . tools/bench/runs.sh

@@ -1,6 +1,7 @@
 // bench-language: a language model's training step, prompt or written tokens, timed; or the floor
-// of the first two, their own products and attention with everything else left out; or a training
-// step on sequences of many lengths, packed or padded. One JSON object on stdout.
+// of these: their own products and attention with everything else left out, or the weights read
+// once a token; or a training step on sequences of many lengths, packed or padded. One JSON object
+// on stdout.
 // tools/bench/language.sh runs it in pairs with transformers, tools/bench/packing.sh with itself.
 
 #include <chrono>
@@ -164,6 +165,17 @@ class Floor {
   std::vector<Attention> attentions_;
 };
 
+/// Every weight read once, which is the least that a written token takes.
+Json read_weights(const Options& options) {
+  const auto model = make_model(options);
+  const torch::NoGradGuard no_grad;
+  const auto step = [&] {
+    for (const Tensor& p : model->parameters()) p.flatten().view(torch::kFloat32).sum();
+    return 0;
+  };
+  return tools::measure(step, options.steps);
+}
+
 Json train(const Options& options) {
   Trainer trainer(options);
   const Tensor ids = random_ids(trainer.model(), options.tokens);
@@ -266,9 +278,10 @@ Json measure_what(const Options& options) {
   if (options.what == "decode") return decode(options);
   if (options.what == "packed" || options.what == "padded")
     return many_lengths(options, options.what == "packed");
+  if (options.what == "floor-decode") return read_weights(options);
   const bool training = options.what == "floor-train";
   require(training || options.what == "floor-prefill", "--what: expected train, prefill, decode, ",
-          "floor-train, floor-prefill, packed or padded, got ", options.what);
+          "one of these with floor- before it, packed or padded, got ", options.what);
   Floor floor(options, training);
   return tools::measure(floor, options.steps);
 }
@@ -277,7 +290,7 @@ int run(int argc, char** argv) {
   cxxopts::Options options("bench-language", "Times a language model, or its floor.");
   // clang-format off
   options.add_options()
-    ("what", "train, prefill, decode, floor-train, floor-prefill, packed or padded",
+    ("what", "train, prefill, decode; floor- and one of these; packed or padded",
      cxxopts::value<std::string>()->default_value("train"))
     ("shape", "small: width 1024, 8 layers, 32k classes; 2b: Reason2-2B's; tiny: width 256",
      cxxopts::value<std::string>()->default_value("small"))

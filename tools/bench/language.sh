@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Times a language model beside transformers, on the same CPU, threads and shapes, in alternating pairs:
 # a training step and a prompt of 1,024 tokens in float32, with their floor; a prompt in bfloat16; tokens
-# written one after another in bfloat16 at batch 1, at the small shape and at Reason2-2B's.
+# written one after another in bfloat16 at batch 1, at the small shape and at Reason2-2B's. The floor of
+# written tokens is one reading of the weights.
 #
 #   tools/bench/language.sh [--pairs N] [--steps N] [--only WHAT] [--out FILE.json] [--page FILE.md]
 #
@@ -14,32 +15,26 @@ cd "$(dirname "$0")/../.."
 
 pairs=3 steps=5 threads=2 only=""
 out=docs/benchmarks/language.json page=docs/benchmarks/language.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --pairs) pairs=$2; shift 2 ;;
-    --steps) steps=$2; shift 2 ;;
-    --only) only=$2; shift 2 ;;
-    --out) out=$2; shift 2 ;;
-    --page) page=$2; shift 2 ;;
-    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "language.sh: unknown option $1 (try --help)" >&2; exit 1 ;;
-  esac
-done
+. tools/bench/options.sh
+parse_options "pairs steps only out page" "$@"
 name=language
 . tools/bench/runs.sh
 bench_build bench-language
 bench_python
 
 wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
-pair() { run "$ours" "$@"; run "$python" tools/bench/language_peer.py "$@"; }
+pair() {  # pair WHAT OPTION...: ours, the peer, the floor
+  run "$ours" --what "$1" "${@:2}"
+  run "$python" tools/bench/language_peer.py --what "$1" "${@:2}"
+  run "$ours" --what "floor-$1" "${@:2}"
+}
 for _ in $(seq "$pairs"); do
-  for what in train prefill; do
-    wanted $what || continue
-    pair --what $what --steps "$steps"
-    run "$ours" --what floor-$what --steps "$steps"
-  done
-  if wanted prefill; then pair --what prefill --dtype bfloat16 --steps "$steps"; fi
-  if wanted decode; then pair --what decode --dtype bfloat16 --tokens 32 --steps "$steps"; fi
-  if wanted 2b; then pair --what decode --shape 2b --dtype bfloat16 --tokens 8 --steps 3; fi
+  if wanted train; then pair train --steps "$steps"; fi
+  if wanted prefill; then
+    pair prefill --steps "$steps"
+    pair prefill --dtype bfloat16 --steps "$steps"
+  fi
+  if wanted decode; then pair decode --dtype bfloat16 --tokens 32 --steps "$steps"; fi
+  if wanted 2b; then pair decode --shape 2b --dtype bfloat16 --tokens 8 --steps 3; fi
 done
 "$python" tools/bench/language_report.py "$runs" "$out" "$page"

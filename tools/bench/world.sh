@@ -15,18 +15,8 @@ cd "$(dirname "$0")/../.."
 
 pairs=3 steps=5 threads=2 only="" shape=2b
 out=docs/benchmarks/world.json page=docs/benchmarks/world.md
-while [ $# -gt 0 ]; do
-  case $1 in
-    --pairs) pairs=$2; shift 2 ;;
-    --steps) steps=$2; shift 2 ;;
-    --only) only=$2; shift 2 ;;
-    --shape) shape=$2; shift 2 ;;
-    --out) out=$2; shift 2 ;;
-    --page) page=$2; shift 2 ;;
-    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "world.sh: unknown option $1 (try --help)" >&2; exit 1 ;;
-  esac
-done
+. tools/bench/options.sh
+parse_options "pairs steps only shape out page" "$@"
 name=world
 . tools/bench/runs.sh
 bench_build bench-world

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "modules/hub/atomic_file.h"
-#include "ops/core/error.h"
+#include "test/support/errors.h"
 #include "test/support/temp_folder.h"
 
 namespace cosmos::test {
@@ -21,17 +21,6 @@ inline std::string raw_file(const std::string& header, const std::string& data,
 
 inline std::string raw_file(const std::string& header, const std::string& data) {
   return raw_file(header, data, header.size());
-}
-
-/// What `action` throws, "" when it does not.
-template <typename Action>
-std::string error_of(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace cosmos::test

@@ -21,11 +21,6 @@ void put(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
 
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
-}
-
 // The rows [offset, offset + rows) of w, [4, 2], values counting up.
 struct Share {
   int64_t offset, rows;

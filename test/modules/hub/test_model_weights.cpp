@@ -13,6 +13,7 @@
 using namespace cosmos;
 using namespace cosmos::modules;
 using cosmos::test::error_of;
+using cosmos::test::has;
 using cosmos::test::TempFolder;
 using cosmos::test::tiny_model;
 using cosmos::test::TinyModel;
@@ -23,11 +24,6 @@ void register_tiny() {
   register_model("TinyModel", [](const Json& config, const std::string&) {
     return std::make_shared<TinyModel>(config);
   });
-}
-
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

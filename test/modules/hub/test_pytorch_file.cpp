@@ -44,11 +44,6 @@ struct Fixture {
   }
 };
 
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
-}
-
 }  // namespace
 
 TEST_CASE("What is written as torch.save does is read back bit for bit", "[hub][pickle]") {

@@ -10,6 +10,7 @@
 using namespace cosmos;
 using namespace cosmos::modules;
 using cosmos::test::error_of;
+using cosmos::test::has;
 using cosmos::test::memory_folder;
 using cosmos::test::raw_file;
 using cosmos::test::TempFolder;
@@ -21,11 +22,6 @@ std::string error_of_file(const TempFolder& folder, const std::string& bytes) {
   const std::string error = error_of([&] { load_safetensors(folder / "hostile.safetensors"); });
   CHECK(error.find('\n') == std::string::npos);
   return error;
-}
-
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

@@ -7,34 +7,24 @@
 #include "modules/lora/files.h"
 #include "modules/lora/lora.h"
 #include "test/modules/hub/hostile.h"
+#include "test/support/adapters.h"
 #include "test/support/tiny_model.h"
 
 using namespace cosmos;
 using namespace cosmos::modules;
 using cosmos::test::error_of;
+using cosmos::test::has;
+using cosmos::test::randomise_adapters;
 using cosmos::test::TempFolder;
 using cosmos::test::tiny_model;
 using cosmos::test::TinyModel;
 
 namespace {
 
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
-}
-
-// As after training: nothing at its initial value.
-void randomise(Model& model) {
-  torch::NoGradGuard no_grad;
-  for (const auto& layer : lora_layers(model))
-    for (auto& parameter : layer.adapter->parameters())
-      parameter.add_(torch::randn_like(parameter) * 0.3);
-}
-
 std::shared_ptr<TinyModel> adapted(const LoraConfig& config) {
   auto model = tiny_model();
   apply_lora(*model, config, 1);
-  randomise(*model);
+  randomise_adapters(*model);
   return model;
 }
 

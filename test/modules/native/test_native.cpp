@@ -23,11 +23,6 @@ using namespace cosmos::test;
 
 namespace {
 
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
-}
-
 Json dit(const Json& changes = Json::object()) {
   Json config = {{"_class_name", "CosmosTransformer3DModel"},
                  {"in_channels", 17},

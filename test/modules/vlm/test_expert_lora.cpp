@@ -8,10 +8,13 @@
 #include "modules/lora/lora.h"
 #include "modules/vlm/moe.h"
 #include "test/modules/hub/hostile.h"
+#include "test/support/adapters.h"
 
 using namespace cosmos;
 using namespace cosmos::modules;
 using cosmos::test::error_of;
+using cosmos::test::has;
+using cosmos::test::randomise_adapters;
 using cosmos::test::TempFolder;
 
 namespace {
@@ -40,22 +43,6 @@ const LoraConfig kOfExperts{.rank = 2,
                             .target_parameters = {"experts.gate_up_proj", "down_proj"},
                             .rank_pattern = {{"gate_up_proj", 4}}};
 
-bool has(const std::string& text, const std::string& part) {
-  INFO(text << "  lacks  " << part);
-  return text.find(part) != std::string::npos;
-}
-
-// As after training: nothing at its initial value.
-void randomise(Model& model) {
-  const torch::NoGradGuard no_grad;
-  for (const auto& layer : lora_layers(model))
-    for (auto& parameter : layer.adapter->parameters())
-      parameter.add_(torch::randn_like(parameter) * 0.3);
-  for (const auto& stack : lora_stacks(model))
-    for (auto& parameter : stack.adapter->parameters())
-      parameter.add_(torch::randn_like(parameter) * 0.3);
-}
-
 }  // namespace
 
 TEST_CASE("Stacked weights of experts get adapters in PEFT's layout", "[lora][experts]") {
@@ -70,7 +57,7 @@ TEST_CASE("Stacked weights of experts get adapters in PEFT's layout", "[lora][ex
   CHECK(torch::allclose(model.forward(x), before));
   CHECK_FALSE(has_effect(model));
 
-  randomise(model);
+  randomise_adapters(model);
   const auto stacks = lora_stacks(model);
   REQUIRE(stacks.size() == 2);
   CHECK(stacks[0].name == "mlp.experts.gate_up_proj");
@@ -118,7 +105,7 @@ TEST_CASE("Adapters of experts that cannot be are refused", "[lora][experts]") {
   CHECK(has(error_of([&] { apply_lora(model, config); }), "expected dropout 0"));
   TempFolder folder;
   apply_lora(model, kOfExperts);
-  randomise(model);
+  randomise_adapters(model);
   save_peft_adapter(folder / "peft", model);
   TensorMap tensors = load_safetensors(folder / "peft" / "adapter_model.safetensors");
   tensors.erase("base_model.model.mlp.experts.base_layer.lora_A.weight");

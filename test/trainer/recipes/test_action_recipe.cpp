@@ -2,13 +2,12 @@
 // that was never told any.
 
 #include <catch2/catch.hpp>
-#include <torch/optim/adamw.h>
 
 #include "modules/hub/model_weights.h"
 #include "modules/hub/registry.h"
 #include "modules/registry.h"
 #include "test/support/temp_folder.h"
-#include "trainer/data/registry.h"
+#include "test/support/tiny_recipe.h"
 #include "trainer/recipes/action.h"
 
 namespace cosmos::trainer {
@@ -32,31 +31,10 @@ class MovedLatents : public Dataset {
 };
 
 Json recipe_json() {
-  register_dataset("moved-latents", [](const Json&, const std::string&) {
-    return std::make_shared<MovedLatents>();
-  });
-  return {{"model",
-           {{"in_channels", 5},
-            {"out_channels", 4},
-            {"num_attention_heads", 2},
-            {"attention_head_dim", 12},
-            {"num_layers", 2},
-            {"mlp_ratio", 2.0},
-            {"text_embed_dim", 8},
-            {"adaln_lora_dim", 4},
-            {"max_size", {8, 16, 16}},
-            {"extra_pos_embed_type", nullptr}}},
-          {"action", {{"action_dim", 2}}},
-          {"data", {{"type", "moved-latents"}}},
-          {"validation_data", {{"type", "moved-latents"}}},
-          {"latent_cache", "none"},
-          {"condition_frames", {0.0, 1.0}}};
-}
-
-Batch batch_of(Dataset& data) {
-  std::vector<Sample> samples;
-  for (int64_t item = 0; item < data.size(); ++item) samples.push_back(data.get(item, 0, item));
-  return collate(samples);
+  Json config = test::tiny_recipe_json<MovedLatents>("moved-latents");
+  config["action"] = {{"action_dim", 2}};
+  config["condition_frames"] = {0.0, 1.0};
+  return config;
 }
 
 }  // namespace
@@ -66,25 +44,15 @@ TEST_CASE("a model learns to follow actions", "[recipe][action]") {
   ActionRecipe recipe(recipe_json(), "test");
   const auto model = recipe.model();
   CHECK(model->class_name() == "CosmosActionTransformer3DModel");
-  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(5e-3));
-  Batch batch = batch_of(*recipe.train_data());
-  for (uint64_t step = 0; step < 120; ++step) {
-    const Loss loss = recipe.loss(batch, {.seed = step});
-    optimizer.zero_grad();
-    loss.value.backward();
-    optimizer.step();
-  }
-  const torch::NoGradGuard no_grad;
-  const auto validate = [&] {
-    return recipe.loss(batch, {.seed = 4, .training = false}).value.item<double>();
-  };
-  const double told = validate();
+  Batch batch = test::whole_batch(*recipe.train_data());
+  test::train_on(recipe, *model, batch, 120);
+  const double told = test::validation_loss(recipe, batch);
   batch.tensors["action"] = batch.tensors["action"].neg();
-  const double wrongly_told = validate();
+  const double wrongly_told = test::validation_loss(recipe, batch);
   INFO("loss " << told << " with the clips' actions, " << wrongly_told << " with others");
   CHECK(told < 0.5 * wrongly_told);
   batch.tensors.erase("action");
-  CHECK_THROWS_WITH(validate(), Contains("no actions"));
+  CHECK_THROWS_WITH(test::validation_loss(recipe, batch), Contains("no actions"));
 }
 
 TEST_CASE("a base without actions gets embedders and keeps its weights", "[recipe][action]") {

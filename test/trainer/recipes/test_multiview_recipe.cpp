@@ -2,13 +2,12 @@
 // without views starts as it was.
 
 #include <catch2/catch.hpp>
-#include <torch/optim/adamw.h>
 
 #include "modules/hub/model_weights.h"
 #include "modules/hub/registry.h"
 #include "modules/registry.h"
 #include "test/support/temp_folder.h"
-#include "trainer/data/registry.h"
+#include "test/support/tiny_recipe.h"
 #include "trainer/recipes/multiview.h"
 
 namespace cosmos::trainer {
@@ -34,32 +33,11 @@ class BrightLatents : public Dataset {
 };
 
 Json recipe_json() {
-  register_dataset("bright-latents", [](const Json&, const std::string&) {
-    return std::make_shared<BrightLatents>();
-  });
-  return {{"model",
-           {{"in_channels", 5},
-            {"out_channels", 4},
-            {"num_attention_heads", 2},
-            {"attention_head_dim", 12},
-            {"num_layers", 2},
-            {"mlp_ratio", 2.0},
-            {"text_embed_dim", 8},
-            {"adaln_lora_dim", 4},
-            {"max_size", {8, 16, 16}},
-            {"extra_pos_embed_type", nullptr}}},
-          {"views", {{"state_t", 3}}},
-          {"data", {{"type", "bright-latents"}}},
-          {"validation_data", {{"type", "bright-latents"}}},
-          {"latent_cache", "none"},
-          {"text_dropout", 0.0},
-          {"condition_frames", {1.0}}};
-}
-
-Batch batch_of(Dataset& data) {
-  std::vector<Sample> samples;
-  for (int64_t item = 0; item < data.size(); ++item) samples.push_back(data.get(item, 0, item));
-  return collate(samples);
+  Json config = test::tiny_recipe_json<BrightLatents>("bright-latents");
+  config["views"] = {{"state_t", 3}};
+  config["text_dropout"] = 0.0;
+  config["condition_frames"] = {1.0};
+  return config;
 }
 
 // What the recipe draws, for the tests.
@@ -77,25 +55,15 @@ TEST_CASE("a model learns which camera shows what", "[recipe][multiview]") {
   MultiViewRecipe recipe(recipe_json(), "test");
   const auto model = recipe.model();
   CHECK(model->class_name() == "CosmosMultiViewTransformer3DModel");
-  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(5e-3));
-  Batch batch = batch_of(*recipe.train_data());
-  for (uint64_t step = 0; step < 80; ++step) {
-    const Loss loss = recipe.loss(batch, {.seed = step});
-    optimizer.zero_grad();
-    loss.value.backward();
-    optimizer.step();
-  }
-  const torch::NoGradGuard no_grad;
-  const auto validate = [&] {
-    return recipe.loss(batch, {.seed = 4, .training = false}).value.item<double>();
-  };
-  const double told = validate();
+  Batch batch = test::whole_batch(*recipe.train_data());
+  test::train_on(recipe, *model, batch, 80);
+  const double told = test::validation_loss(recipe, batch);
   batch.tensors["view_indices"] = batch.tensors["view_indices"].flip(1).contiguous();
-  const double wrongly_told = validate();
+  const double wrongly_told = test::validation_loss(recipe, batch);
   INFO("loss " << told << " with the views' cameras, " << wrongly_told << " with them swapped");
   CHECK(told < 0.8 * wrongly_told);
   batch.tensors.erase("view_indices");
-  CHECK_THROWS_WITH(validate(), Contains("view_indices"));
+  CHECK_THROWS_WITH(test::validation_loss(recipe, batch), Contains("view_indices"));
 }
 
 TEST_CASE("every view is given its first frames", "[recipe][multiview]") {
@@ -104,7 +72,7 @@ TEST_CASE("every view is given its first frames", "[recipe][multiview]") {
   config["condition_frames"] = {0.0, 1.0};
   Seen recipe(config, "test");
   recipe.model();
-  Batch batch = batch_of(*recipe.train_data());
+  Batch batch = test::whole_batch(*recipe.train_data());
   const auto draws = recipe.drawn(batch);
   CHECK(draws.indicator.flatten(1)[0].equal(torch::tensor({1., 0., 0., 1., 0., 0.})));
   CHECK(draws.views.sizes() == at::IntArrayRef({4, 2}));

@@ -1,0 +1,28 @@
+#pragma once
+
+// A linear layer whose product with a few rows runs at the speed of the memory.
+//
+//   y = x Wᵀ + b
+//
+// x: [..., in], weight W: [out, in], bias b: [out] or none -> [..., out]; of one dtype on one
+// device, as at::linear takes them.
+//
+// On the CPU a product of at most kFewRows rows, as a language model's for every token it writes,
+// does nothing but read W: in float32 and bfloat16 each thread streams rows of W of its own,
+// widened in registers, past all rows of x; sums are float32, b is added before the one rounding.
+// What a row gives depends neither on the rows beside it nor on the number of threads. Every other
+// product, and any that a gradient is wanted of, is at::linear.
+//
+// Errors (cosmos::Error): a shape, dtype or device that does not fit, with expected and got.
+
+#include <ATen/core/Tensor.h>
+
+namespace cosmos::ops {
+
+/// Rows of x up to which the CPU streams the weight.
+inline constexpr int64_t kFewRows = 4;
+
+/// `bias` may be undefined.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
+}  // namespace cosmos::ops
