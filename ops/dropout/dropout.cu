@@ -33,27 +33,36 @@ __device__ inline void drop(const Dropout& p, int64_t first, const uint32_t* bit
 
 template <typename T, bool kWide>
 __global__ void __launch_bounds__(kThreads) dropout_kernel(Dropout p) {
-  const int64_t block = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t item = index / kBlocks, run = item / p.runs.units;
+  if (run >= p.runs.count) return;
+  const int64_t begin = p.runs.begin(run), end = begin + p.runs.length;
+  const int64_t unit = begin / kDropoutUnit + item % p.runs.units;
+  const int64_t to_x = run * p.runs.length - begin;  // from a place to an element of x
+  const int64_t block = unit * kBlocks + index % kBlocks;
   const PhiloxBlock random =
       philox(p.seed, static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0);
   for (int half = 0; half < 2; ++half) {
-    const int64_t first =
-        block / kBlocks * kDropoutUnit + half * (kDropoutUnit / 2) + block % kBlocks * kRun;
+    const int64_t first = unit * kDropoutUnit + half * (kDropoutUnit / 2) + block % kBlocks * kRun;
     uint32_t bits[kRun];
     for (int k = 0; k < kRun; ++k) bits[k] = random.word[k] >> (16 * half) & 0xffffu;
-    if (kWide && first + kRun <= p.count)
-      drop<T, kRun>(p, first, bits);
+    if (kWide && first >= begin && first + kRun <= end)
+      drop<T, kRun>(p, first + to_x, bits);
     else
-      for (int k = 0; k < kRun && first + k < p.count; ++k) drop<T, 1>(p, first + k, bits + k);
+      for (int k = 0; k < kRun; ++k)
+        if (first + k >= begin && first + k < end) drop<T, 1>(p, first + k + to_x, bits + k);
   }
 }
 
 }  // namespace
 
 void dropout_cuda(const Dropout& p, void* stream) {
-  const int64_t units = (p.count + kDropoutUnit - 1) / kDropoutUnit;
-  const unsigned grid = cuda::blocks_for(units * kBlocks, kThreads);
-  const bool wide = cuda::aligned(p.x) && cuda::aligned(p.out) && cuda::aligned(p.update) &&
+  const DropoutRuns& r = p.runs;
+  const unsigned grid = cuda::blocks_for(r.count * r.units * kBlocks, kThreads);
+  // Groups of four places are groups of four elements, whatever the run.
+  const bool even = r.first % kRun == 0 && r.far % kRun == 0 && r.near % kRun == 0 &&
+                    (r.count == 1 || r.length % kRun == 0);
+  const bool wide = even && cuda::aligned(p.x) && cuda::aligned(p.out) && cuda::aligned(p.update) &&
                     cuda::aligned(p.sum);  // null is
   cuda::visit_dtype(p.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;

@@ -14,20 +14,29 @@
 // j % 4 of Philox block (seed; counter 64 u + j % 256 / 4) the low ones for j < 256, else the high
 // ones.
 //
+// Where ranks split a sample, x is a slice of it and takes the slice's part of the whole mask.
+// `slice` = {rows, first_row, whole_rows, first_feature, whole_features}: of x's rows (all but its
+// last dimension), every `rows` are the rows [first_row, first_row + rows) of a group of
+// whole_rows, and their features are [first_feature, first_feature + x.size(-1)) of whole_features.
+// Empty: x is whole.
+//
 // Saved for backward: nothing. Bytes per element: forward 2, backward 2. The gradient of a gradient
 // is the same mask again. Source: Srivastava et al. (2014); Salmon et al. (SC 2011) for Philox.
 //
-// Errors (cosmos::Error): p outside [0, 1), a number of seeds that does not fit, another dtype.
+// Errors (cosmos::Error): p outside [0, 1), a number of seeds or a slice that does not fit,
+// another dtype.
 
 #include <ATen/core/Tensor.h>
 
 namespace cosmos::ops {
 
-at::Tensor seeded_dropout(const at::Tensor& x, double p, at::IntArrayRef seeds);
+at::Tensor seeded_dropout(const at::Tensor& x, double p, at::IntArrayRef seeds,
+                          at::IntArrayRef slice = {});
 
 /// The definition, operation by operation.
 namespace reference {
-at::Tensor seeded_dropout(const at::Tensor& x, double p, at::IntArrayRef seeds);
+at::Tensor seeded_dropout(const at::Tensor& x, double p, at::IntArrayRef seeds,
+                          at::IntArrayRef slice = {});
 }  // namespace reference
 
 }  // namespace cosmos::ops

@@ -1,10 +1,11 @@
 #pragma once
 
-// What the kernels of dropout.h are given: one sample.
+// What the kernels of dropout.h are given: one sample, or a rank's slice of it.
 
 #include <cstdint>
 
 #include "ops/core/dtype.h"
+#include "ops/core/host_device.h"
 
 namespace cosmos::ops {
 
@@ -12,10 +13,22 @@ namespace cosmos::ops {
 /// order, the second half the high ones, so that both are neighbours in memory.
 inline constexpr int64_t kDropoutUnit = 512;
 
+/// The elements of x as runs that are neighbours in the whole sample, too: `count` of `length`
+/// elements; run r begins at element begin(r) of the whole.
+struct DropoutRuns {
+  int64_t count, length;
+  int64_t first, group, far, near;
+  int64_t units;  ///< of the whole that a run may touch
+
+  COSMOS_HOST_DEVICE int64_t begin(int64_t r) const {
+    return first + r / group * far + r % group * near;
+  }
+};
+
 /// Either half may be missing (null): one draw serves an input and a gradient.
 struct Dropout {
   DType dtype;
-  int64_t count;       ///< elements of the sample
+  DropoutRuns runs;    ///< of x's elements
   uint64_t seed;       ///< of the sample
   uint32_t threshold;  ///< kept where the 16 bits are not below it
   double scale;        ///< of what is kept

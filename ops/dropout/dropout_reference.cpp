@@ -20,13 +20,22 @@ uint32_t bits_of(int64_t seed, int64_t i) {
 
 }  // namespace
 
-at::Tensor seeded_dropout(const at::Tensor& x, double p, at::IntArrayRef seeds) {
+at::Tensor seeded_dropout(const at::Tensor& x, double p, at::IntArrayRef seeds,
+                          at::IntArrayRef slice) {
   const DropoutRate rate(p);
   const at::Tensor mask = at::empty(x.sizes(), at::kBool);
   bool* keep = mask.mutable_data_ptr<bool>();
   const int64_t count = x.numel() / static_cast<int64_t>(seeds.size());
   for (const int64_t seed : seeds)
-    for (int64_t i = 0; i < count; ++i) *keep++ = bits_of(seed, i) >= rate.threshold;
+    for (int64_t i = 0; i < count; ++i) {
+      int64_t place = i;
+      if (!slice.empty()) {
+        const int64_t rows = slice[0], first_row = slice[1], whole_rows = slice[2];
+        const int64_t row = i / x.size(-1), feature = slice[3] + i % x.size(-1);
+        place = (row / rows * whole_rows + first_row + row % rows) * slice[4] + feature;
+      }
+      *keep++ = bits_of(seed, place) >= rate.threshold;
+    }
   return at::where(mask.to(x.device()), x * rate.scale, 0);
 }
 

@@ -24,11 +24,11 @@ void draw(uint64_t seed, int64_t unit, uint32_t* words) {
   }
 }
 
-/// Up to kWords elements from `first` on, which take bits [kShift, kShift + 16) of the words.
+/// The n elements of x from `first` on, which take bits [kShift, kShift + 16) of the words from
+/// `words` on.
 template <typename T, int kShift>
-void drop(const Dropout& p, int64_t first, const uint32_t* words) {
+void drop(const Dropout& p, int64_t first, int64_t n, const uint32_t* words) {
   using A = Acc<T>;
-  const int64_t n = std::min(kWords, p.count - first);
   const A scale = static_cast<A>(p.scale);
   const uint32_t threshold = p.threshold;
   const auto kept = [=](int64_t i) { return ((words[i] >> kShift) & 0xffffu) >= threshold; };
@@ -53,10 +53,20 @@ void dropout(const Dropout& p, int64_t begin, int64_t end) {
   visit_dtype(p.dtype, [&](auto* t) {
     using T = std::remove_pointer_t<decltype(t)>;
     alignas(64) uint32_t words[kWords];
-    for (int64_t unit = begin; unit < end; ++unit) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t run = item / p.runs.units, begin_place = p.runs.begin(run);
+      const int64_t unit = begin_place / kDropoutUnit + item % p.runs.units;
+      const int64_t end_place = begin_place + p.runs.length;
+      if (unit * kDropoutUnit >= end_place) continue;
+      const int64_t to_x = run * p.runs.length - begin_place;  // from a place to an element of x
       draw(p.seed, unit, words);
-      drop<T, 0>(p, unit * kDropoutUnit, words);
-      drop<T, 16>(p, unit * kDropoutUnit + kWords, words);
+      const auto half = [&](int64_t first, auto drop_half) {
+        const int64_t from = std::max(first, begin_place);
+        const int64_t to = std::min(first + kWords, end_place);
+        if (from < to) drop_half(p, from + to_x, to - from, words + (from - first));
+      };
+      half(unit * kDropoutUnit, drop<T, 0>);
+      half(unit * kDropoutUnit + kWords, drop<T, 16>);
     }
   });
 }

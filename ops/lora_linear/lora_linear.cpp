@@ -24,16 +24,18 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
   // The bias is last of the tensors: an absent one has no edge, and would move those behind it.
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
                         const Tensor& lora_a, const Tensor& lora_b, const Bias& bias, double scale,
-                        double dropout, const std::vector<int64_t>& seeds) {
+                        double dropout, const std::vector<int64_t>& seeds,
+                        const std::vector<int64_t>& slice) {
     const at::AutoDispatchBelowADInplaceOrView below;
     static const auto op =
         operator_handle<decltype(driver::lora_linear_forward)>("lora_linear_forward");
-    auto [out, t] = op.call(x, weight, lora_a, lora_b, bias, scale, dropout, seeds);
+    auto [out, t] = op.call(x, weight, lora_a, lora_b, bias, scale, dropout, seeds, slice);
     ctx->save_for_backward({x, weight, lora_a, lora_b, t});
     ctx->saved_data["has_bias"] = bias.has_value();
     ctx->saved_data["scale"] = scale;
     ctx->saved_data["dropout"] = dropout;
     ctx->saved_data["seeds"] = seeds;
+    ctx->saved_data["slice"] = slice;
     return out;
   }
 
@@ -46,11 +48,12 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
                                         has_bias && ctx->needs_input_grad(4)};
     static const auto op =
         operator_handle<decltype(driver::lora_linear_backward)>("lora_linear_backward");
-    auto [x, weight, lora_a, lora_b, bias] =
-        op.call(grads[0], saved[0], saved[1], saved[2], saved[3], saved[4],
-                ctx->saved_data["scale"].toDouble(), ctx->saved_data["dropout"].toDouble(),
-                ctx->saved_data["seeds"].toIntVector(), wanted);
-    variable_list result = {x, weight, lora_a, lora_b, bias, Tensor(), Tensor(), Tensor()};
+    auto [x, weight, lora_a, lora_b, bias] = op.call(
+        grads[0], saved[0], saved[1], saved[2], saved[3], saved[4],
+        ctx->saved_data["scale"].toDouble(), ctx->saved_data["dropout"].toDouble(),
+        ctx->saved_data["seeds"].toIntVector(), ctx->saved_data["slice"].toIntVector(), wanted);
+    variable_list result = {x,        weight,   lora_a,   lora_b,  bias,
+                            Tensor(), Tensor(), Tensor(), Tensor()};
     for (std::size_t i = 0; i < wanted.size(); ++i)
       if (!wanted[i]) result[i] = Tensor();
     return result;
@@ -65,7 +68,7 @@ void check_shape(const char* name, const Tensor& x, const Tensor& y,
 }
 
 void check(const Tensor& x, const Tensor& weight, const Bias& bias, const Tensor& lora_a,
-           const Tensor& lora_b, double dropout, at::IntArrayRef seeds) {
+           const Tensor& lora_b, double dropout, at::IntArrayRef seeds, at::IntArrayRef slice) {
   dtype_of(kName, "x", x);
   require(x.dim() >= 1 && x.sym_size(-1) > 0, kName, ": x: expected [..., in] with in > 0, got ",
           describe(x));
@@ -77,7 +80,7 @@ void check(const Tensor& x, const Tensor& weight, const Bias& bias, const Tensor
   check_shape("lora_a", x, lora_a, {rank, in});
   check_shape("lora_b", x, lora_b, {out, rank});
   if (bias) check_shape("bias", x, *bias, {out});
-  if (dropout != 0) check_dropout(kName, x, dropout, seeds);
+  if (dropout != 0) check_dropout(kName, x, dropout, seeds, slice);
 }
 
 Tensor rows_of(const Tensor& x) {
@@ -98,35 +101,35 @@ bool take_reference(const Tensor& x, double dropout) {
 
 Tensor lora_linear_autograd(const Tensor& x, const Tensor& weight, const Bias& bias,
                             const Tensor& lora_a, const Tensor& lora_b, double scale,
-                            double dropout, at::IntArrayRef seeds) {
-  check(x, weight, bias, lora_a, lora_b, dropout, seeds);
+                            double dropout, at::IntArrayRef seeds, at::IntArrayRef slice) {
+  check(x, weight, bias, lora_a, lora_b, dropout, seeds, slice);
   if (take_reference(x, dropout))
     return reference::lora_linear(x, weight, bias.value_or(Tensor()),
-                                  {lora_a, lora_b, scale, dropout, seeds.vec()});
+                                  {lora_a, lora_b, scale, dropout, seeds.vec(), slice.vec()});
   return shaped_as(LoraLinearFunction::apply(rows_of(x), weight, lora_a, lora_b, bias, scale,
-                                             dropout, seeds.vec()),
+                                             dropout, seeds.vec(), slice.vec()),
                    x);
 }
 
 Tensor lora_linear_plain(const Tensor& x, const Tensor& weight, const Bias& bias,
                          const Tensor& lora_a, const Tensor& lora_b, double scale, double dropout,
-                         at::IntArrayRef seeds) {
-  check(x, weight, bias, lora_a, lora_b, dropout, seeds);
-  const auto [out, t] =
-      driver::lora_linear_forward(rows_of(x), weight, lora_a, lora_b, bias, scale, dropout, seeds);
+                         at::IntArrayRef seeds, at::IntArrayRef slice) {
+  check(x, weight, bias, lora_a, lora_b, dropout, seeds, slice);
+  const auto [out, t] = driver::lora_linear_forward(rows_of(x), weight, lora_a, lora_b, bias, scale,
+                                                    dropout, seeds, slice);
   return shaped_as(out, x);
 }
 
 TORCH_LIBRARY_FRAGMENT(cosmos, m) {
   m.def(
       "lora_linear(Tensor x, Tensor weight, Tensor? bias, Tensor lora_a, Tensor lora_b, "
-      "float scale=1.0, float dropout=0.0, int[] seeds=[]) -> Tensor");
+      "float scale=1.0, float dropout=0.0, int[] seeds=[], int[] slice=[]) -> Tensor");
   m.def(
       "lora_linear_forward(Tensor x, Tensor weight, Tensor lora_a, Tensor lora_b, Tensor? bias, "
-      "float scale, float dropout, int[] seeds) -> (Tensor, Tensor)");
+      "float scale, float dropout, int[] seeds, int[] slice) -> (Tensor, Tensor)");
   m.def(
       "lora_linear_backward(Tensor grad, Tensor x, Tensor weight, Tensor lora_a, Tensor lora_b, "
-      "Tensor t, float scale, float dropout, int[] seeds, bool[5] wanted) "
+      "Tensor t, float scale, float dropout, int[] seeds, int[] slice, bool[5] wanted) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
@@ -148,7 +151,7 @@ Tensor lora_linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
                    const LoraUpdate& lora) {
   static const auto op = operator_handle<decltype(lora_linear_plain)>(kName);
   return op.call(x, weight, bias.defined() ? Bias(bias) : std::nullopt, lora.a, lora.b, lora.scale,
-                 lora.dropout, lora.seeds);
+                 lora.dropout, lora.seeds, lora.slice);
 }
 
 }  // namespace cosmos::ops

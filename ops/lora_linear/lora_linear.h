@@ -38,6 +38,8 @@ struct LoraUpdate {
   /// Of the masks: one for each entry of x's first dimension, or one for all of x. Only read where
   /// dropout > 0.
   std::vector<int64_t> seeds = {};
+  /// Where x lies in an input that ranks split (ops/dropout); empty: x is whole.
+  std::vector<int64_t> slice = {};
 };
 
 /// `bias` may be undefined.

@@ -36,12 +36,13 @@ LoraGradients meta_gradients(const Tensor& x, const Tensor& weight, const Tensor
 std::tuple<Tensor, Tensor> lora_linear_forward(const Tensor& x, const Tensor& weight,
                                                const Tensor& lora_a, const Tensor& lora_b,
                                                const std::optional<Tensor>& bias, double scale,
-                                               double dropout, at::IntArrayRef seeds) {
+                                               double dropout, at::IntArrayRef seeds,
+                                               at::IntArrayRef slice) {
   if (x.is_meta())
     return {at::empty_symint({x.sym_size(0), weight.sym_size(0)}, x.options()),
             at::empty_symint({x.sym_size(0), lora_a.sym_size(0)}, x.options())};
   Tensor out = bias ? at::addmm(*bias, x, weight.t()) : at::mm(x, weight.t());
-  Tensor t = at::mm(dropout > 0 ? seeded_dropout(x, dropout, seeds) : x, lora_a.t());
+  Tensor t = at::mm(dropout > 0 ? seeded_dropout(x, dropout, seeds, slice) : x, lora_a.t());
   out.addmm_(t, lora_b.t(), /*beta=*/1, scale);
   return {out, t};
 }
@@ -49,7 +50,7 @@ std::tuple<Tensor, Tensor> lora_linear_forward(const Tensor& x, const Tensor& we
 LoraGradients lora_linear_backward(const Tensor& upstream, const Tensor& x, const Tensor& weight,
                                    const Tensor& lora_a, const Tensor& lora_b, const Tensor& t,
                                    double scale, double dropout, at::IntArrayRef seeds,
-                                   std::array<bool, 5> wanted) {
+                                   at::IntArrayRef slice, std::array<bool, 5> wanted) {
   if (x.is_meta()) return meta_gradients(x, weight, lora_a, lora_b, wanted);
   const auto [want_x, want_weight, want_a, want_b, want_bias] = wanted;
   const Tensor none = at::empty({0}, x.options());
@@ -62,9 +63,10 @@ LoraGradients lora_linear_backward(const Tensor& upstream, const Tensor& x, cons
   if (dropout > 0) {
     const Tensor wanted_x = want_a ? x : Tensor();
     if (want_x)
-      seen = seeded_dropout_add_(grad_x, scaled_mm(g, lora_a, scale), wanted_x, dropout, seeds);
+      seen =
+          seeded_dropout_add_(grad_x, scaled_mm(g, lora_a, scale), wanted_x, dropout, seeds, slice);
     else if (want_a)
-      seen = seeded_dropout(x, dropout, seeds);
+      seen = seeded_dropout(x, dropout, seeds, slice);
   } else if (want_x) {
     grad_x.addmm_(g, lora_a, /*beta=*/1, scale);
   }

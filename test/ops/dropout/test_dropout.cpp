@@ -50,6 +50,21 @@ TEST_CASE("A dropout mask is a function of the sample's seed alone", "[ops]") {
   }()));
 }
 
+TEST_CASE("A slice's dropout mask is its part of the whole one", "[ops]") {
+  // Two samples of 3 frames of 8 tokens of 600 features; two ranks a frame, three a token.
+  const at::Tensor whole = mask({2, 3, 8, 600}, 0.4, {5, 6});
+  for (const int64_t t : {0, 4})
+    for (const int64_t f : {0, 200, 400}) {
+      INFO(t << " " << f);
+      const at::Tensor part =
+          ops::seeded_dropout(at::ones({2, 3, 4, 200}), 0.4, {5, 6}, {4, t, 8, f, 600}).ne(0);
+      CHECK(at::equal(part, whole.narrow(2, t, 4).narrow(3, f, 200)));
+    }
+  const at::Tensor tokens =
+      ops::seeded_dropout(at::ones({2, 3, 2, 600}), 0.4, {5, 6}, {2, 6, 8, 0, 600}).ne(0);
+  CHECK(at::equal(tokens, whole.narrow(2, 6, 2)));
+}
+
 TEST_CASE("Dropout keeps the share it was asked for, and the mean", "[ops]") {
   constexpr int64_t kCount = 1000003;
   for (const double p : {0.0, 0.1, 0.5, 0.9}) {
@@ -73,5 +88,8 @@ TEST_CASE("Dropout refuses what does not fit, with expected and got", "[ops]") {
   CHECK_THROWS_WITH(ops::seeded_dropout(x, 0.1, {1, 2}),
                     Catch::Contains("one for each sample") && Catch::Contains("got 2"));
   CHECK_THROWS_AS(ops::seeded_dropout(x, 0.1, {}), Error);
+  CHECK_THROWS_WITH(ops::seeded_dropout(x, 0.1, {1}, {3, 4, 6, 0, 4}),
+                    Catch::Contains("slice: expected {rows, first_row"));
+  CHECK_THROWS_WITH(ops::seeded_dropout(x, 0.1, {1}, {3, 0, 6}), Catch::Contains("5 numbers"));
   CHECK_THROWS_AS(ops::seeded_dropout(x.to(at::kInt), 0.1, {1}), Error);
 }

@@ -20,6 +20,7 @@ struct LoraShape {
   Base base = Base::kFrozen;
   std::vector<int64_t> seeds = {};  ///< none: no dropout
   bool strided = false;
+  std::vector<int64_t> slice = {};
 
   bool bias() const { return base == Base::kFrozen || base == Base::kTrained; }
   bool trained() const { return base == Base::kTrained || base == Base::kTrainedWithoutBias; }
@@ -69,7 +70,7 @@ inline OpFunction lora_function(LinearFunction linear, const LoraShape& s,
                    !s.trained() ? frozen->bias(dtype)
                    : s.bias()   ? t[4]
                                 : at::Tensor(),
-                   {t[1], t[2], 0.7, s.seeds.empty() ? 0 : 0.25, s.seeds})};
+                   {t[1], t[2], 0.7, s.seeds.empty() ? 0 : 0.25, s.seeds, s.slice})};
   };
 }
 
@@ -85,6 +86,7 @@ inline std::vector<OpCase> lora_linear_cases() {
       {"strided", {2, 4, 6}, 5, 3, kGradcheck, kFrozen, {}, true},
       {"dropout", {2, 3, 5}, 4, 2, kGradcheck, kFrozen, {1, 2}},
       {"dropout shared, strided", {2, 3, 5}, 4, 2, kGradcheck, kFrozen, {1}, true},
+      {"dropout of a slice", {2, 3, 5}, 4, 2, kGradcheck, kFrozen, {1, 2}, false, {3, 3, 6, 5, 15}},
       {"rank above the widths", {3, 4}, 2, 9},
       {"rank 16", {2, 33, 70}, 65, 16},
       {"wide, dropout", {3, 67, 130}, 300, 8, kTest, kFrozen, {3, 4, 5}},
