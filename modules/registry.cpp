@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "modules/clip/aesthetic.h"
+#include "modules/clip/vision_model.h"
 #include "modules/dit/action_transformer.h"
 #include "modules/dit/multiview_transformer.h"
 #include "modules/dit/transformer.h"
@@ -37,6 +39,10 @@ std::shared_ptr<Model> make_image_tokenizer(const Json& config, const std::strin
 void register_builtin_models() {
   using Entry = std::pair<const char*, ModelFactory>;
   const std::vector<Entry> models = {
+      {"AestheticPredictor",
+       [](const Json& config, const std::string& where) {
+         return std::make_shared<AestheticPredictor>(config, where);
+       }},
       {"AutoencoderKLCosmos",
        [](const Json& config, const std::string& where) {
          return std::make_shared<AutoencoderKLCosmos>(config, where);
@@ -89,6 +95,10 @@ void register_builtin_models() {
        }},
   };
   for (const auto& [name, factory] : models) register_model(name, factory);
+  for (const std::string name : {"CLIPModel", "CLIPVisionModelWithProjection"})
+    register_model(name, [](const Json& config, const std::string& where) {
+      return std::make_shared<ClipVisionModel>(config, where);
+    });
   for (const std::string name :
        {"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3MoeForCausalLM",
         "Qwen2_5_VLForConditionalGeneration", "Qwen3VLForConditionalGeneration",

@@ -11,21 +11,6 @@ constexpr const char* kImagePad = "<|image_pad|>";
 constexpr const char* kVideoPad = "<|video_pad|>";
 constexpr double kUnknownFps = 24;
 
-/// uint8 [n, H, W, 3] -> float32 [n, 3, h, w], resized and normalised.
-Tensor pixels_of(const Tensor& frames, const FrameArea& area, const PixelConfig& config) {
-  Tensor x = frames.permute({0, 3, 1, 2}).contiguous();
-  // uint8 in and out, in integers: the reference resizes so, and rounds there.
-  if (x.size(2) != area[0] || x.size(3) != area[1])
-    x = at::_upsample_bicubic2d_aa(x, area, /*align_corners=*/false, std::nullopt, std::nullopt);
-  x = x.to(torch::kFloat32);
-  const double scale = config.do_rescale ? 1.0 / config.rescale_factor : 1.0;
-  if (!config.do_normalize) return config.do_rescale ? x.mul_(config.rescale_factor) : x;
-  const auto constant = [&](const std::vector<double>& values) {
-    return (torch::tensor(values, torch::kFloat32) * scale).view({1, 3, 1, 1});
-  };
-  return x.sub_(constant(config.image_mean)).div_(constant(config.image_std));
-}
-
 std::array<int64_t, 3> grid_of(int64_t frames, const FrameArea& area, const PixelConfig& config) {
   const int64_t group = config.temporal_patch_size;
   return {(frames + group - 1) / group, area[0] / config.patch_size, area[1] / config.patch_size};
@@ -65,6 +50,20 @@ std::string repeated(const char* token, int64_t count) {
 
 }  // namespace
 
+Tensor resized_pixels(const Tensor& frames, const FrameArea& area, const PixelConfig& config) {
+  Tensor x = frames.permute({0, 3, 1, 2}).contiguous();
+  // uint8 in and out, in integers: the reference resizes so, and rounds there.
+  if (x.size(2) != area[0] || x.size(3) != area[1])
+    x = at::_upsample_bicubic2d_aa(x, area, /*align_corners=*/false, std::nullopt, std::nullopt);
+  x = x.to(torch::kFloat32);
+  const double scale = config.do_rescale ? 1.0 / config.rescale_factor : 1.0;
+  if (!config.do_normalize) return config.do_rescale ? x.mul_(config.rescale_factor) : x;
+  const auto constant = [&](const std::vector<double>& values) {
+    return (torch::tensor(values, torch::kFloat32) * scale).view({1, 3, 1, 1});
+  };
+  return x.sub_(constant(config.image_mean)).div_(constant(config.image_std));
+}
+
 std::array<int64_t, 3> image_grid(int64_t height, int64_t width, const PixelConfig& config) {
   return grid_of(1, image_area(height, width, config), config);
 }
@@ -77,14 +76,14 @@ std::array<int64_t, 3> video_grid(int64_t frames, int64_t height, int64_t width,
 Patches image_patches(const Tensor& image, const PixelConfig& config) {
   check_frames(image, 3, "image");
   const Tensor x =
-      pixels_of(image.unsqueeze(0), image_area(image.size(0), image.size(1), config), config);
+      resized_pixels(image.unsqueeze(0), image_area(image.size(0), image.size(1), config), config);
   return cut(x.expand({config.temporal_patch_size, -1, -1, -1}).contiguous(), config);
 }
 
 Patches video_patches(const Tensor& frames, const ProcessorConfig& config) {
   check_frames(frames, 4, "video");
   const FrameArea area = video_area(frames.size(0), frames.size(1), frames.size(2), config);
-  Tensor x = pixels_of(frames, area, config.video);
+  Tensor x = resized_pixels(frames, area, config.video);
   const int64_t group = config.video.temporal_patch_size;
   if (const int64_t pad = (group - x.size(0) % group) % group; pad > 0)
     x = torch::cat({x, x.slice(0, -1).expand({pad, -1, -1, -1})});

@@ -31,6 +31,10 @@ struct VideoFrames {
   std::vector<int64_t> indices{};  ///< which these are; empty: all, in order
 };
 
+/// frames: uint8 [n, H, W, 3] -> float32 [n, 3, h, w], resized (bicubic, over areas) to `area`
+/// (h, w), in [0, 1] and normalised, as far as the config asks for it.
+Tensor resized_pixels(const Tensor& frames, const FrameArea& area, const PixelConfig& config);
+
 /// image: uint8 [H, W, 3], RGB.
 Patches image_patches(const Tensor& image, const PixelConfig& config);
 /// frames: uint8 [n, H, W, 3]. The last frame is repeated to fill its group.

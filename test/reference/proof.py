@@ -42,7 +42,7 @@ class Case:
     method: str = "forward"
     weight_gain: float = 1.0
     # or "transformers": its config comes from `class_name`.config_class; or a module of this folder
-    # (plain, transnet)
+    # (plain, transnet, aesthetic)
     library: str = "diffusers"
 
 
@@ -86,6 +86,8 @@ def call(model: torch.nn.Module, method: str, inputs: Tensors) -> Tensors:
         return out
     if hasattr(out, "control_block_samples"):
         return {f"control_block_samples.{i}": x for i, x in enumerate(out.control_block_samples)}
+    if hasattr(out, "image_embeds"):
+        return {"image_embeds": out.image_embeds}
     if hasattr(out, "last_hidden_state"):
         return {"last_hidden_state": out.last_hidden_state}
     return {"sample": out.sample}

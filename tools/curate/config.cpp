@@ -1,6 +1,7 @@
 #include "tools/curate/config.h"
 
 #include "modules/hub/json_file.h"
+#include "modules/hub/model_weights.h"
 #include "tools/curate/http.h"
 #include "tools/curate/parquet_file.h"
 
@@ -38,6 +39,13 @@ Config load_config(const std::string& file) {
   require(c.split.crop_s >= 0, where, "split.crop_s: expected 0 or more, got ", c.split.crop_s);
   require(c.split.min_scene_frames >= 1, where, "split.min_scene_frames: expected 1 or more, got ",
           c.split.min_scene_frames);
+  require(c.filter.max_text >= 0 && c.filter.max_text <= 1, where,
+          "filter.max_text: expected 0 to 1, got ", c.filter.max_text);
+  require(c.aesthetic.model.empty() == c.aesthetic.head.empty(), where,
+          "aesthetic: expected model and head, or neither, got one");
+  require(c.aesthetic.statistic == "min" || c.aesthetic.statistic == "mean", where,
+          "aesthetic.statistic: expected min or mean, got \"", c.aesthetic.statistic, "\"");
+  require(c.aesthetic.fps > 0, where, "aesthetic.fps: expected above 0, got ", c.aesthetic.fps);
   require(c.dedup.near_bits >= -1 && c.dedup.near_bits <= 64, where,
           "dedup.near_bits: expected -1 to 64, got ", c.dedup.near_bits);
   require(c.dedup.eps >= 0 && c.dedup.eps <= 2 && c.dedup.clusters >= 1 &&
@@ -54,6 +62,13 @@ Config load_config(const std::string& file) {
           "captions.endpoint: this build has no libcurl (package libcurl4-openssl-dev)");
   require(c.captions.fps > 0 && c.captions.frames >= 1, where,
           "captions: expected fps above 0, frames of 1 or more");
+  require(c.latents.tokenizer.empty() || (c.latents.height >= 1 && c.latents.width >= 1), where,
+          "latents: expected height and width of 1 or more");
+  require(c.latents.frames >= 0, where, "latents.frames: expected 0 or more, got ",
+          c.latents.frames);
+  require(c.text_embeds.length >= 1, where, "text_embeds.length: expected 1 or more, got ",
+          c.text_embeds.length);
+  modules::parse_dtype(c.text_embeds.dtype);
   require(c.outputs.shard_clips >= 0, where, "outputs.shard_clips: expected 0 or more, got ",
           c.outputs.shard_clips);
   require(!c.outputs.parquet || parquet_available(), where,

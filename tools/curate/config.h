@@ -45,6 +45,7 @@ struct FilterConfig {
   double min_sharpness = 0;
   double min_motion = 0;
   double min_patch_motion = 0;
+  double max_text = 1;
 
   template <typename Visitor>
   void fields(Visitor& v) {
@@ -53,6 +54,28 @@ struct FilterConfig {
     v("min_sharpness", min_sharpness, "variance of the Laplacian; 0 = any");
     v("min_motion", min_motion, "mean of the codec's motion vectors over (H + W); 0 = any");
     v("min_patch_motion", min_patch_motion, "the same in the stillest 256 x 256 part; 0 = any");
+    v("max_text", max_text,
+      "fraction of the picture that static text (titles, subtitles) may cover; 0.01 finds a line "
+      "of a fourteenth of the height; 1 = any, and it is not looked for");
+  }
+};
+
+struct AestheticConfig {
+  std::string model;
+  std::string head;
+  std::optional<double> min_score;
+  std::string statistic = "min";
+  double fps = 1;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("model", model,
+      "CLIP folder (ViT-L/14 for the published head); empty = clips are not scored");
+    v("head", head, "sac+logos+ava1-l14-linearMSE.pth, or the same as safetensors");
+    v("min_score", min_score,
+      "clips below it are dropped, 3.5 in cosmos-curate's examples; null = none");
+    v("statistic", statistic, "of the frames' scores: min or mean");
+    v("fps", fps, "frames a second that are scored");
   }
 };
 
@@ -122,6 +145,40 @@ struct CaptionConfig {
   }
 };
 
+struct LatentConfig {
+  std::string tokenizer;
+  int64_t frames = 0;
+  int64_t height = 0;
+  int64_t width = 0;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("tokenizer", tokenizer, "folder of the video tokenizer; empty = no latents are written");
+    v("frames", frames,
+      "of a clip from its first on, at most, and as many as the tokenizer takes (1 + k times its "
+      "compression); 0 = all");
+    v("height", height, "pixels; clips are scaled to cover them, the middle is kept");
+    v("width", width, "pixels");
+  }
+};
+
+struct TextEmbedConfig {
+  std::string model;
+  std::string tokenizer;
+  int64_t length = 512;
+  std::string dtype = "bfloat16";
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("model", model,
+      "pipeline folder (text_encoder/, tokenizer/), or a text encoder's with tokenizer beside it; "
+      "empty = no embeddings of captions are written");
+    v("tokenizer", tokenizer, "the tokenizer's folder");
+    v("length", length, "tokens a caption");
+    v("dtype", dtype, "of the files: float32, bfloat16 or float16");
+  }
+};
+
 struct OutputConfig {
   int64_t shard_clips = 0;
   bool cosmos_curate = false;
@@ -158,9 +215,12 @@ struct Config {
   std::string caption;
   SplitConfig split;
   FilterConfig filter;
+  AestheticConfig aesthetic;
   DedupConfig dedup;
   ClipConfig clips;
   CaptionConfig captions;
+  LatentConfig latents;
+  TextEmbedConfig text_embeds;
   bool frame_scores = false;
   OutputConfig outputs;
   WorkerConfig workers;
@@ -176,9 +236,12 @@ struct Config {
     v("caption", caption, "caption of clips that captions.model does not describe; empty = none");
     v("split", split);
     v("filter", filter);
+    v("aesthetic", aesthetic);
     v("dedup", dedup);
     v("clips", clips);
     v("captions", captions);
+    v("latents", latents);
+    v("text_embeds", text_embeds);
     v("frame_scores", frame_scores,
       "keep what was measured of every frame, frame_scores/{source_sha256}.safetensors");
     v("outputs", outputs);

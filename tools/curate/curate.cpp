@@ -8,8 +8,10 @@
 #include <thread>
 
 #include "tools/curate/account.h"
+#include "tools/curate/aesthetic.h"
 #include "tools/curate/caption.h"
 #include "tools/curate/cosmos3.h"
+#include "tools/curate/encode.h"
 #include "tools/curate/endpoint.h"
 #include "tools/curate/ingest.h"
 #include "tools/curate/leases.h"
@@ -21,6 +23,7 @@
 #include "tools/curate/shards.h"
 #include "tools/curate/stages.h"
 #include "tools/curate/tables.h"
+#include "tools/curate/text_overlay.h"
 #include "trainer/report/console.h"
 
 namespace cosmos::curate {
@@ -144,7 +147,8 @@ void remove_unfinished(const fs::path& output, std::chrono::duration<double> age
     const std::string folder = entry.path().parent_path().filename().string();
     if (name.front() != '.' || name.find(".tmp-") == std::string::npos || !entry.is_regular_file())
       continue;
-    const bool leased = folder == "videos" || folder == "frame_scores";
+    const bool leased = folder == "videos" || folder == "frame_scores" || folder == "latents" ||
+                        folder == "text_embeds";
     if (!leased || fs::file_time_type::clock::now() - entry.last_write_time() >= age)
       unfinished.push_back(entry.path());
   }
@@ -189,6 +193,11 @@ void curate(const Config& config, std::ostream& out, bool terminal) {
   analysis.push_back(std::make_shared<Save>(store));
   runner.run(Work::kAnalyse, "analysed", analysis);
   runner.once("near duplicates", [&] { drop_near_duplicates(store, config.dedup.near_bits); });
+  if (config.filter.max_text < 1)
+    runner.run(Work::kText, "searched for text",
+               {std::make_shared<TextOverlay>(store, config.filter.max_text)});
+  if (!config.aesthetic.model.empty())
+    runner.run(Work::kAesthetic, "scored", {std::make_shared<Aesthetic>(store, config.aesthetic)});
   if (!config.dedup.model.empty()) {
     runner.run(Work::kEmbed, "embedded", {std::make_shared<Embed>(store, config.dedup)});
     runner.once("semantic duplicates", [&] { drop_semantic_duplicates(store, config); });
@@ -200,6 +209,12 @@ void curate(const Config& config, std::ostream& out, bool terminal) {
   if (!config.captions.endpoint.empty())
     runner.run(Work::kCaption, "captioned",
                {std::make_shared<EndpointCaption>(store, output, config.captions)});
+  if (!config.latents.tokenizer.empty())
+    runner.run(Work::kLatents, "encoded",
+               {std::make_shared<Latents>(store, output, config.latents)});
+  if (!config.text_embeds.model.empty())
+    runner.run(Work::kTextEmbeds, "captions embedded",
+               {std::make_shared<TextEmbeds>(store, config)});
   runner.once("outputs", [&] {
     remove_unfinished(output, dead);
     const Account result = account(store);

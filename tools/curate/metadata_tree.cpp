@@ -43,7 +43,7 @@ Json meta_json(const Source& source, const Segment& clip, const std::string& cap
           {"motion_score",
            {{"global_mean", clip.scores.value("motion", Json())},
             {"per_patch_min_256", clip.scores.value("patch_motion", Json())}}},
-          {"aesthetic_score", nullptr},
+          {"aesthetic_score", clip.scores.value("aesthetic", Json())},
           {"windows", windows},
           {"filtered_windows", Json::array()},
           {"valid", kept},

@@ -69,8 +69,10 @@ void publish(Store& store, const Config& config, const Account& account) {
     for (const Segment& clip : store.segments(source.id)) {
       const Json json = part_json(store, config, source, clip);
       if (clip.state != State::kKept)  // it may have been, before more input came
-        for (const std::string& file : {"videos/" + clip.id + ".mp4", "metas/" + clip.id + ".txt",
-                                        "cosmos_curate/clips/" + clip.id + ".mp4"})
+        for (const std::string& file :
+             {"videos/" + clip.id + ".mp4", "metas/" + clip.id + ".txt",
+              "latents/" + clip.id + ".safetensors", "text_embeds/" + clip.id + ".safetensors",
+              "cosmos_curate/clips/" + clip.id + ".mp4"})
           fs::remove(output / file);
       if (json.contains("caption"))
         modules::write_file(output / "metas" / (clip.id + ".txt"),

@@ -137,7 +137,9 @@ std::string histograms(const Parts& parts, const Config& config) {
       {"patch_motion", "Motion of the stillest part", limit(f.min_patch_motion, 0)},
       {"sharpness", "Sharpness", limit(f.min_sharpness, 0)},
       {"black", "Black frames, fraction", limit(f.max_black, 1)},
-      {"frozen", "Frozen frames, fraction", limit(f.max_frozen, 1)}};
+      {"frozen", "Frozen frames, fraction", limit(f.max_frozen, 1)},
+      {"text", "Static text, fraction of the picture", limit(f.max_text, 1)},
+      {"aesthetic", "Aesthetic score", config.aesthetic.min_score}};
   std::string html;
   for (const Score& score : scores) {
     const auto values = [&](const std::vector<Shown>& clips, std::vector<double>& into) {
@@ -168,7 +170,7 @@ std::string strip(const Shown& shown) {
   std::string text = fs::path(shown.source->path).filename().string() + ", " +
                      trainer::format_number(begin) + " to " +
                      trainer::format_number(begin + length) + " s";
-  for (const char* key : {"motion", "sharpness"})
+  for (const char* key : {"motion", "sharpness", "aesthetic"})
     if (clip.scores.contains(key) && clip.scores[key].is_number())
       text += std::string(", ") + key + " " + trainer::format_number(clip.scores[key]);
   try {

@@ -1,11 +1,9 @@
 #include "tools/curate/semantic.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/safetensors.h"
 #include "modules/vlm/processor.h"
+#include "tools/curate/clip_frames.h"
 #include "tools/curate/kmeans.h"
 #include "tools/curate/vision_model.h"
 
@@ -15,19 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kReason = "semantic duplicate";
-
-/// Times of the frames that are looked at: the middles of equal parts of the clip.
-std::vector<double> frame_times(const Segment& clip, const DedupConfig& config) {
-  const double begin = static_cast<double>(clip.begin_us) / 1e6;
-  const double length = static_cast<double>(clip.end_us - clip.begin_us) / 1e6;
-  const auto count =
-      std::clamp<int64_t>(std::llround(length * config.fps),
-                          std::min<int64_t>(2, clip.end - clip.first), config.frames);
-  std::vector<double> times;
-  for (int64_t i = 0; i < count; ++i)
-    times.push_back(begin + length * (static_cast<double>(i) + 0.5) / static_cast<double>(count));
-  return times;
-}
 
 }  // namespace
 
@@ -46,7 +31,7 @@ void Embed::process(Video& video, Segment& clip) {
 
 std::vector<float> Embed::embed(const Video& video, const Segment& clip) const {
   const Tensor frames = trainer::read_frames_at(
-      video.path, video.info, frame_times(clip, config_),
+      video.path, video.info, frame_times(clip, config_.fps, config_.frames),
       {.height = config_.side, .width = config_.side, .fit = trainer::Fit::kStretch});
   const modules::Patches patches = modules::video_patches(frames, processor_);
   const Tensor tokens = model_->vision_tokens(patches.pixels, {patches.grid});

@@ -8,6 +8,7 @@
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
 #include "tools/curate/caption.h"
+#include "tools/curate/encode.h"
 #include "tools/curate/ids.h"
 #include "tools/curate/publish.h"
 #include "tools/curate/tar_writer.h"
@@ -34,7 +35,9 @@ std::string shard_name(int64_t n) {
 class Bin {
  public:
   Bin(fs::path folder, fs::path output, const Config& config)
-      : folder_(std::move(folder)), output_(std::move(output)), config_(config) {}
+      : folder_(std::move(folder)), output_(std::move(output)), config_(config) {
+    for (const std::string& kind : encoded_kinds(config)) kinds_.push_back(kind);
+  }
 
   void add(Sample sample) { samples_.push_back(std::move(sample)); }
 
@@ -51,15 +54,17 @@ class Bin {
           samples_.begin() + static_cast<std::ptrdiff_t>(first),
           samples_.begin() + static_cast<std::ptrdiff_t>(std::min(first + size, samples_.size())));
       const std::string name = shard_name(static_cast<int64_t>(first / size));
-      for (const char* kind : {"video", "metas"}) files.push_back(folder_ / kind / name);
-      keys[name] = key_of(part);
-      const bool there = before.value("shard_keys", Json::object()).value(name, "") == keys[name] &&
-                         modules::is_file(folder_ / "video" / name) &&
-                         modules::is_file(folder_ / "metas" / name);
+      const std::string key = key_of(part);
+      bool there = before.value("shard_keys", Json::object()).value(name, "") == key;
+      for (const std::string& kind : kinds_) {
+        files.push_back(folder_ / kind / name);
+        there = there && modules::is_file(files.back());
+      }
+      keys[name] = key;
       if (!there) write_shard(part, name);
       names.push_back(name);
     }
-    modules::write_json(info_file, {{"data_keys", {"video", "metas"}},
+    modules::write_json(info_file, {{"data_keys", kinds_},
                                     {"chunk_size", config_.outputs.shard_clips},
                                     {"data_list", names},
                                     {"root", fs::relative(folder_, output_).string()},
@@ -77,18 +82,27 @@ class Bin {
   }
 
   void write_shard(const std::vector<Sample>& part, const std::string& name) const {
-    TarWriter video(folder_ / "video" / name), metas(folder_ / "metas" / name);
-    for (const Sample& s : part) {
-      video.add_file(s.id + ".mp4", output_ / s.file);
-      metas.add(s.id + ".json", s.meta);
-      if (!s.caption.empty()) metas.add(s.id + ".txt", s.caption + "\n");
+    for (const std::string& kind : kinds_) {
+      TarWriter shard(folder_ / kind / name);
+      for (const Sample& s : part) add_member(shard, kind, s);
+      shard.commit();
     }
-    video.commit();
-    metas.commit();
+  }
+
+  void add_member(TarWriter& shard, const std::string& kind, const Sample& s) const {
+    if (kind == "video") {
+      shard.add_file(s.id + ".mp4", output_ / s.file);
+    } else if (kind == "metas") {
+      shard.add(s.id + ".json", s.meta);
+      if (!s.caption.empty()) shard.add(s.id + ".txt", s.caption + "\n");
+    } else {
+      shard.add_file(s.id + "." + kind + ".safetensors", output_ / kind / (s.id + ".safetensors"));
+    }
   }
 
   fs::path folder_, output_;
   const Config& config_;
+  std::vector<std::string> kinds_ = {"video", "metas"};
   std::vector<Sample> samples_;
 };
 

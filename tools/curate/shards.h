@@ -12,6 +12,9 @@ namespace cosmos::curate {
 ///   resolution_{720,1080,lt_720}/aspect_ratio_{16_9,4_3,1_1,3_4,9_16}/duration_{...}/
 ///     video/part_000000/000000.tar    {id}.mp4 ...
 ///     metas/part_000000/000000.tar    {id}.json, with a caption {id}.txt too
+///     latents/..., text_embeds/...    {id}.latents.safetensors, {id}.text_embeds.safetensors,
+///     where
+///                                     they are computed (encode.h)
 ///     wdinfo.json                     which shards there are, how many samples
 ///   wdinfo_list.csv                   the wdinfo.json files, one a line
 ///

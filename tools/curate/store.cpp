@@ -21,6 +21,8 @@ constexpr const char* kSchema[] = {
     "TEXT NOT NULL, copied BIGINT NOT NULL, detail BYTES NOT NULL DEFAULT '')",
     "CREATE TABLE IF NOT EXISTS embeddings (id TEXT PRIMARY KEY, vector BYTES NOT NULL)",
     "CREATE TABLE IF NOT EXISTS captions (id TEXT PRIMARY KEY, text BYTES NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS made (kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (kind, "
+    "id))",
     "CREATE TABLE IF NOT EXISTS progress (name TEXT PRIMARY KEY, listing BIGINT NOT NULL)",
     "CREATE UNIQUE INDEX IF NOT EXISTS source_paths ON sources (PATH_KEY)",
     "CREATE INDEX IF NOT EXISTS sources_at ON sources (stage, id)",
@@ -65,17 +67,29 @@ std::string condition(Work work) {
            "g.state = 'kept' AND " +
            what + ")";
   };
+  const auto not_made = [&](const std::string& kind) {
+    return clip_without("NOT EXISTS (SELECT 1 FROM made AS m WHERE m.id = g.id AND m.kind = '" +
+                        kind + "')");
+  };
   switch (work) {
     case Work::kProbe:
       return "s.stage = 'listed'";
     case Work::kAnalyse:
       return "s.stage = 'probed'";
+    case Work::kText:
+      return clip_without("g.scores NOT LIKE '%\"text\":%'");
+    case Work::kAesthetic:
+      return clip_without("g.scores NOT LIKE '%\"aesthetic\":%'");
     case Work::kEmbed:
       return clip_without("NOT EXISTS (SELECT 1 FROM embeddings AS e WHERE e.id = g.id)");
     case Work::kWrite:
       return clip_without("g.file = ''");
     case Work::kCaption:
       return clip_without("NOT EXISTS (SELECT 1 FROM captions AS c WHERE c.id = g.id)");
+    case Work::kLatents:
+      return not_made("latents");
+    case Work::kTextEmbeds:
+      return not_made("text_embeds");
   }
   fail("unknown work");
 }
@@ -278,11 +292,15 @@ std::vector<Segment> Store::segments(int64_t source) {
 }
 
 void Store::update(const std::vector<Segment>& segments) {
-  for (const Segment& s : segments)
+  for (const Segment& s : segments) {
+    // What is kept no more loses its files (publish.h); it may be kept again.
+    if (s.state != State::kKept) query("DELETE FROM made WHERE id = $1", {s.id});
     query(
-        "UPDATE segments SET state = $1, reason = $2, detail = $3, file = $4, copied = $5 WHERE "
-        "id = $6",
-        {state_name(s.state), s.reason, Bytes{s.detail}, s.file, int64_t{s.copied}, s.id});
+        "UPDATE segments SET state = $1, reason = $2, detail = $3, file = $4, copied = $5, scores "
+        "= $6 WHERE id = $7",
+        {state_name(s.state), s.reason, Bytes{s.detail}, s.file, int64_t{s.copied}, s.scores.dump(),
+         s.id});
+  }
 }
 
 void Store::update_segments(int64_t source, const std::vector<Segment>& segments) {
@@ -320,6 +338,17 @@ void Store::save_caption(const std::string& clip, const std::string& text) {
 std::optional<std::string> Store::caption(const std::string& clip) {
   const auto rows = query("SELECT text FROM captions WHERE id = $1", {clip});
   return rows.empty() ? std::nullopt : std::optional(rows[0][0]);
+}
+
+void Store::save_made(const std::string& kind, int64_t source, const std::string& clip) {
+  transaction([&] {
+    if (holds(source))
+      query("INSERT INTO made VALUES ($1, $2) ON CONFLICT DO NOTHING", {kind, clip});
+  });
+}
+
+bool Store::is_made(const std::string& kind, const std::string& clip) {
+  return !query("SELECT 1 FROM made WHERE kind = $1 AND id = $2", {kind, clip}).empty();
 }
 
 }  // namespace cosmos::curate

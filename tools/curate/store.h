@@ -34,8 +34,18 @@ struct Source {
 };
 
 /// What can be left to do for a video: it is listed; it is probed; a kept clip of it has no
-/// embedding, no file, no caption.
-enum class Work { kProbe, kAnalyse, kEmbed, kWrite, kCaption };
+/// score of text, aesthetic score, embedding, file, caption, latents, embedding of its caption.
+enum class Work {
+  kProbe,
+  kAnalyse,
+  kText,
+  kAesthetic,
+  kEmbed,
+  kWrite,
+  kCaption,
+  kLatents,
+  kTextEmbeds
+};
 
 class Store {
  public:
@@ -80,7 +90,7 @@ class Store {
   /// The parts of an analysed video, and that it is analysed.
   void save_segments(const Video& video);
   std::vector<Segment> segments(int64_t source);
-  /// State, reason and file of a leased video's parts that are there already.
+  /// State, reason, scores and file of a leased video's parts that are there already.
   void update_segments(int64_t source, const std::vector<Segment>& segments);
   /// The same of any video, within once().
   void decide_segments(const std::vector<Segment>& segments);
@@ -94,6 +104,10 @@ class Store {
   /// What a model said of a clip; none: it was not asked.
   void save_caption(const std::string& clip, const std::string& text);
   std::optional<std::string> caption(const std::string& clip);
+
+  /// Says that the file of this kind (encode.h) of a leased video's clip is there.
+  void save_made(const std::string& kind, int64_t source, const std::string& clip);
+  bool is_made(const std::string& kind, const std::string& clip);
 
  private:
   std::vector<Row> query(const std::string& sql, const std::vector<Value>& values = {});

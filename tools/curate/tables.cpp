@@ -61,7 +61,9 @@ const std::vector<Column> kClipColumns = {{"span_uuid", Kind::kText},
                                           {"score_frozen", Kind::kReal},
                                           {"score_sharpness", Kind::kReal},
                                           {"score_motion", Kind::kReal},
-                                          {"score_patch_motion", Kind::kReal}};
+                                          {"score_patch_motion", Kind::kReal},
+                                          {"score_text", Kind::kReal},
+                                          {"score_aesthetic", Kind::kReal}};
 
 const std::vector<Column> kSourceColumns = {
     {"source_video", Kind::kText}, {"source_sha256", Kind::kText}, {"bytes", Kind::kInteger},
