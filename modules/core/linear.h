@@ -33,9 +33,6 @@ class LinearAdapter : public torch::nn::Module {
   /// The dimension on which its parameter `name` is split where the Linear is; none: every rank has
   /// all of it.
   virtual std::optional<int64_t> split_dim(const std::string& name, Split split) const = 0;
-  /// Whether what it adds depends on an element's place in the whole input (dropout masks): then
-  /// neither features nor tokens can be split.
-  virtual bool needs_whole_input() const { return false; }
   /// Whether it looks at the Linear's weight itself, not at the product alone (DoRA's norms).
   virtual bool reads_weight() const { return false; }
   /// Adapts `base` = x Wᵀ + b.  x: [..., in], base: [..., out] -> [..., out]

@@ -61,6 +61,11 @@ class Model : public torch::nn::Module {
   /// Whether it scatters and gathers through it, its attention seeing the tokens that the products
   /// before it give: enough for sequence parallelism, not for context parallelism.
   virtual bool gathers_tokens() const { return splits_tokens(); }
+  /// Whether the Linear at this path is given tokens that the token plan splits (rather than text,
+  /// times, or what is whole again): adapters draw masks over whole inputs.
+  virtual bool reads_tokens(const std::string& linear) const {
+    fail(class_name(), ": does not say whether ", linear, " reads tokens that ranks split");
+  }
   /// Which Linears tensor parallelism splits, and how; empty: the model has no such plan.
   virtual ParallelPlan parallel_plan() const { return {}; }
 

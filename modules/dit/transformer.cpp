@@ -67,6 +67,14 @@ bool DitBase::keeps_float32(const std::string& name) const {
   return name.rfind("learnable_pos_embed.", 0) == 0;
 }
 
+bool DitBase::reads_tokens(const std::string& linear) const {
+  if (linear == "proj_out") return true;
+  for (const char* part : {"attn1.", "attn2.to_q", "attn2.q_img", "attn2.to_out", ".ff.",
+                           "before_proj", "after_proj", "hint_embed.", "zero_blocks."})
+    if (linear.find(part) != std::string::npos) return true;
+  return false;
+}
+
 Tensors DitBase::time_offsets(const DitInputs& in, const PatchGrid&) {
   require(!in.action.defined(), "action: ", class_name(), " takes none");
   return {};

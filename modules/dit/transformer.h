@@ -43,6 +43,7 @@ class DitBase : public Model {
  public:
   const DitConfig& config() const { return config_; }
   bool keeps_float32(const std::string& name) const override;
+  bool reads_tokens(const std::string& linear) const override;
   /// Fresh values for the parameter `name`, from torch's generator.
   static void initialise_parameter(const std::string& name, Tensor weight);
 

@@ -54,6 +54,13 @@ std::vector<int64_t> LoraAdapter::dropout_seeds(const Tensor& x) const {
   return seeds;
 }
 
+std::vector<int64_t> LoraAdapter::dropout_slice(const Tensor& x) const {
+  if (part_.token_ranks == 1 && part_.feature_ranks == 1) return {};
+  const int64_t tokens = x.dim() > 1 ? x.size(-2) : 1, features = x.size(-1);
+  return {tokens, part_.token_rank * tokens, part_.token_ranks * tokens,
+          part_.feature_rank * features, part_.feature_ranks * features};
+}
+
 std::optional<int64_t> LoraAdapter::split_dim(const std::string& name, Split split) const {
   if (split == Split::kRow) return name == "lora_A" ? std::optional<int64_t>(1) : std::nullopt;
   return name == "lora_A" ? std::nullopt : std::optional<int64_t>(0);
@@ -66,15 +73,16 @@ Tensor LoraAdapter::forward(const Tensor& x, const LinearImpl& linear) {
   if (magnitude.defined() || !alike || linear.product_rule())
     return LinearAdapter::forward(x, linear);
   const std::vector<int64_t> seeds = dropout_seeds(x);
-  return ops::lora_linear(
-      x, linear.weight, linear.product_bias(),
-      {lora_A, lora_B, options_.scaling, seeds.empty() ? 0 : options_.dropout, seeds});
+  return ops::lora_linear(x, linear.weight, linear.product_bias(),
+                          {lora_A, lora_B, options_.scaling, seeds.empty() ? 0 : options_.dropout,
+                           seeds, dropout_slice(x)});
 }
 
 Tensor LoraAdapter::adapt(const Tensor& x, const Tensor& base, const LinearImpl& linear) {
   const Tensor whole = x.to(lora_A.scalar_type());
   const std::vector<int64_t> seeds = dropout_seeds(x);
-  const Tensor input = seeds.empty() ? whole : ops::seeded_dropout(whole, options_.dropout, seeds);
+  const Tensor input =
+      seeds.empty() ? whole : ops::seeded_dropout(whole, options_.dropout, seeds, dropout_slice(x));
   const Tensor update =
       torch::linear(torch::linear(input, lora_A), lora_B) * options_.scaling;  // [..., out]
   if (!magnitude.defined()) return base + update.to(base.scalar_type());

@@ -32,6 +32,12 @@ struct DropoutKey {
 /// A as torch's Linear draws a weight (Kaiming with a = sqrt 5), from Philox(seed, kInit, layer).
 void draw_lora_A(const Tensor& A, uint64_t seed, int64_t layer);
 
+/// The part of its input that a rank is given where ranks split it evenly.
+struct InputPart {
+  int64_t token_rank = 0, token_ranks = 1;      ///< of dimension -2
+  int64_t feature_rank = 0, feature_ranks = 1;  ///< of the last
+};
+
 class LoraAdapter : public LinearAdapter {
  public:
   struct Options {
@@ -56,10 +62,11 @@ class LoraAdapter : public LinearAdapter {
   /// Where W's rows are split so are B's and m, where its columns are, A's columns: every rank
   /// computes its part of the update without further communication.
   std::optional<int64_t> split_dim(const std::string& name, Split split) const override;
-  bool needs_whole_input() const override { return options_.dropout > 0; }
   bool reads_weight() const override { return magnitude.defined(); }
 
   const Options& options() const { return options_; }
+  /// Dropout masks are this part of the whole input's from now on.
+  void set_input_part(const InputPart& part) { part_ = part; }
 
   /// s B A in float32, [out, in].
   Tensor delta() const;
@@ -75,8 +82,11 @@ class LoraAdapter : public LinearAdapter {
   /// Seeds of the masks for x (ops/dropout): one for each sample, one that they share, or none
   /// where nothing is dropped.
   std::vector<int64_t> dropout_seeds(const Tensor& x) const;
+  /// Where x lies in the whole input, as ops/dropout wants it.
+  std::vector<int64_t> dropout_slice(const Tensor& x) const;
 
   Options options_;
+  InputPart part_;
 };
 
 }  // namespace cosmos::modules

@@ -80,6 +80,9 @@ class LanguageModel : public Model {
   /// Of models without vision: layers of others take features that no block before them hands on.
   std::vector<std::string> block_order() const override;
   ParallelPlan parallel_plan() const override;
+  bool reads_tokens(const std::string& linear) const override {
+    return linear.rfind(text_prefix_ + "layers.", 0) == 0;
+  }
   std::string file_key(const std::string& name) const override;
   TensorMap from_file(TensorMap tensors) const override;
   TensorMap to_file(TensorMap tensors) const override;

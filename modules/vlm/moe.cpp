@@ -40,7 +40,7 @@ SparseMoeBlockImpl::SparseMoeBlockImpl(const MoeOptions& options) : options_(opt
 }
 
 Routing SparseMoeBlockImpl::route(const Tensor& x) {
-  const Tensor logits = gate_(x);
+  const Tensor logits = gate_(x).flatten(0, -2);
   const auto wide = logits.scalar_type() == torch::kFloat64 ? torch::kFloat64 : torch::kFloat32;
   auto [weight, index] = torch::softmax(logits, -1, wide).topk(options_.experts_per_token, -1);
   if (options_.normalize) weight = weight / weight.sum(-1, /*keepdim=*/true);
@@ -49,7 +49,7 @@ Routing SparseMoeBlockImpl::route(const Tensor& x) {
 
 Tensor SparseMoeBlockImpl::forward(const Tensor& input) {
   const Tensor x = input.reshape({-1, input.size(-1)});
-  const Routing routing = route(x);
+  const Routing routing = route(input);
   // Slot n k + j is token n at its j-th expert; slots in the order of their experts.
   const Tensor flat = routing.index.flatten();
   const Tensor order = flat.argsort(/*stable=*/true, 0, /*descending=*/false);

@@ -41,7 +41,8 @@ class LanguageRecipe : public trainer::Recipe {
   std::shared_ptr<trainer::Dataset> train_data() override { return std::make_shared<TokenRows>(); }
   std::shared_ptr<trainer::Dataset> validation_data() override { return nullptr; }
 
-  trainer::Loss loss(const trainer::Batch& batch, const trainer::StepContext&) override {
+  trainer::Loss loss(const trainer::Batch& batch, const trainer::StepContext& context) override {
+    prepare(batch, context);
     const Tensor tokens = batch.tensors.at("tokens");
     modules::LanguageModelInputs inputs;
     inputs.input_ids = tokens;
@@ -54,6 +55,11 @@ class LanguageRecipe : public trainer::Recipe {
           return modules::linear_cross_entropy(x, head, target, -100, 0.1, 1e-3);
         });
     return {.value = value, .metrics = {}, .by_label = {}};
+  }
+
+  void prepare(const trainer::Batch& batch, const trainer::StepContext& context) override {
+    if (config_.contains("lora") && config_.at("lora").value("dropout", 0.0) > 0)
+      set_dropout_samples(*model_, context.seed, batch.indices);
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "modules/lora/lora.h"
 
@@ -104,6 +105,7 @@ std::shared_ptr<modules::BlockRunner> DataParallel::shard(
         model, mesh_->axis("tensor"), config_.sequence,
         context_ ? std::shared_ptr<const modules::TokenPlan>(context_)
                  : std::make_shared<const modules::TokenPlan>());
+  place_inputs(model);
   if (config_.expert > 1) expert_ = std::make_unique<ExpertParallel>(model, mesh_->axis("expert"));
   TensorSlices slices = tensor_ ? tensor_->slices() : TensorSlices();
   if (expert_) slices.insert(expert_->slices().begin(), expert_->slices().end());
@@ -122,13 +124,36 @@ void DataParallel::split_tokens(modules::Model& model) {
   if (config_.context == 1) return;
   require(model.splits_tokens(), "trainer.parallel.context: expected 1 for a ", model.class_name(),
           ", which does not split its tokens, got ", config_.context);
-  for (const auto& layer : modules::lora_layers(model))
-    require(layer.adapter->options().dropout == 0, "recipe.lora.dropout: expected 0 with ",
-            "trainer.parallel.context = ", config_.context, " (a mask covers all tokens of a ",
-            "sample), got ", layer.adapter->options().dropout);
   context_ = std::make_shared<ContextPlan>(mesh_->axis("context"),
                                            context_attention(config_.context_attention));
   model.set_token_plan(context_);
+}
+
+void DataParallel::place_inputs(const modules::Model& model) const {
+  const bool sequence = config_.tensor > 1 && config_.sequence;
+  if (config_.context == 1 && config_.tensor == 1) return;
+  const int64_t tensor_rank = mesh_->coordinate("tensor");
+  std::map<std::string, modules::Split> split;
+  if (config_.tensor > 1)
+    for (const auto& entry : model.parallel_plan()) split[entry.name] = entry.split;
+  for (const auto& [name, linear, adapter] : modules::lora_layers(model)) {
+    if (adapter->options().dropout == 0) continue;
+    modules::InputPart part;
+    const auto found = split.find(name);
+    if (found != split.end() && found->second == modules::Split::kRow) {
+      part.feature_rank = tensor_rank;
+      part.feature_ranks = config_.tensor;
+    }
+    if ((config_.context > 1 || sequence) && model.reads_tokens(name)) {
+      part.token_rank = mesh_->coordinate("context");
+      part.token_ranks = config_.context;
+      if (sequence && found == split.end()) {  // nobody gathers them before the product
+        part.token_rank = part.token_rank * config_.tensor + tensor_rank;
+        part.token_ranks *= config_.tensor;
+      }
+    }
+    adapter->set_input_part(part);
+  }
 }
 
 int64_t DataParallel::activation_bytes() const {

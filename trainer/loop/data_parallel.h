@@ -78,6 +78,8 @@ class DataParallel {
 
  private:
   void split_tokens(modules::Model& model);
+  /// Tells adapters with dropout which part of their input this rank has.
+  void place_inputs(const modules::Model& model) const;
 
   std::shared_ptr<Group> world_;
   std::unique_ptr<Mesh> mesh_;

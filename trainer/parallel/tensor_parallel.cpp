@@ -114,10 +114,6 @@ TensorSlices tensor_slices(const modules::Model& model, int64_t ranks) {
   require(!plan.empty(), kWhere, "got ", ranks, ", but ", model.class_name(),
           " has no plan by which its products are split; set it to 1");
   const auto linears = linears_of(model);
-  for (const auto& [name, linear] : linears)
-    require(!linear->adapter() || !linear->adapter()->needs_whole_input(), kWhere, "got ", ranks,
-            ", but the adapter of ", name,
-            " has dropout, whose masks are drawn over whole inputs; set lora.dropout to 0");
   for (const modules::SplitLinear& split : plan) {
     const modules::LinearImpl& linear = *linears.at(split.name);
     check_divides(split, linear.weight, ranks);

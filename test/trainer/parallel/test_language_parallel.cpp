@@ -74,7 +74,7 @@ Json tensor(bool sequence) {
 }
 
 Json adapted(Json recipe) {
-  recipe["lora"] = {{"rank", 3}, {"exclude_modules", {"lm_head"}}};
+  recipe["lora"] = {{"rank", 3}, {"dropout", 0.2}, {"exclude_modules", {"lm_head"}}};
   return recipe;
 }
 

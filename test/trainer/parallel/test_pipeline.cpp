@@ -39,9 +39,7 @@ Json recipe_of(const Layout& layout) {
                    {"use_crossattn_projection", true},
                    {"crossattn_proj_in_channels", 6},
                    {"encoder_hidden_states_channels", 8}}}};
-  // Masks of dropout are of a sample's whole input.
-  const double dropout = layout.context * layout.tensor > 1 ? 0 : 0.1;
-  if (layout.adapter) recipe["lora"] = {{"rank", 3}, {"dropout", dropout}};
+  if (layout.adapter) recipe["lora"] = {{"rank", 3}, {"dropout", 0.1}};
   return recipe;
 }
 
