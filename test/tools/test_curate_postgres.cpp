@@ -105,6 +105,55 @@ TEST_CASE("cosmos-curate takes up the work of one that was killed", "[curate][cu
   CHECK(count(nowhere.text, "\n") == 1);
 }
 
+TEST_CASE("a cosmos-curate that was paused beyond its leases changes nothing when it wakes up",
+          "[curate][curate-postgres]") {
+  const Whole whole;
+  const test::PostgresServer server;
+  server.make("paused");
+  Run run;
+  run.inputs = whole.inputs;
+  const std::string config = run.config(settings(server.url("paused"))).string();
+  const std::string at = run.folder.path().string();
+  const auto signal = [&](const std::string& name) {
+    return shell("kill -" + name + " $(cat " + at + "/pid)").code;
+  };
+  const auto asked = [&](const std::string& sql) { return std::stoi(server.ask("paused", sql)); };
+  // Waits for its first measured video.
+  shell("( OMP_NUM_THREADS=1 " COSMOS_BIN_DIR "/cosmos-curate " + config + " >" + at +
+        "/log 2>&1 & echo $! >" + at + "/pid; wait $!; echo $? >" + at +
+        "/code ) >/dev/null 2>&1 & while ! [ -e " + at + "/code ] && [ -z \"$(ls " +
+        run.output.string() + "/frame_scores)\" ]; do sleep 0.01; done");
+  // Not within a transaction, whose locks only the end of a connection would free.
+  bool paused = false;
+  for (int tries = 0; tries < 50 && !paused; ++tries) {
+    REQUIRE(signal("STOP") == 0);
+    shell("sleep 0.1");
+    paused = asked(
+                 "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = 'paused' AND state <> "
+                 "'idle' AND pid <> pg_backend_pid()") == 0;
+    if (!paused) signal("CONT");
+  }
+  REQUIRE(paused);
+  REQUIRE(asked("SELECT COUNT(*) FROM sources WHERE owner <> ''") > 0);
+
+  const Answer heir =
+      shell("OMP_NUM_THREADS=1 timeout 120 " COSMOS_BIN_DIR "/cosmos-curate " + config);
+  INFO(heir.text);
+  REQUIRE(heir.code == 0);
+  CHECK(run.set() == whole.expected);
+  const std::string rows =
+      "SELECT string_agg(g::text, ',' ORDER BY id) || (SELECT string_agg(s.id || s.stage, ',' "
+      "ORDER BY s.id) FROM sources AS s) FROM segments AS g";
+  const std::string before = server.ask("paused", rows);
+
+  REQUIRE(signal("CONT") == 0);
+  shell("for i in $(seq 600); do [ -e " + at + "/code ] && break; sleep 0.1; done");
+  REQUIRE(fs::exists(run.folder / "code"));
+  CHECK(server.ask("paused", rows) == before);
+  CHECK(run.set() == whole.expected);
+  CHECK(asked("SELECT COUNT(*) FROM sources WHERE owner <> ''") == 0);
+}
+
 // COSMOS_CURATE_KILLS: how many at least; test/long/curate_postgres.sh makes 50.
 TEST_CASE("four cosmos-curate on one PostgreSQL, two killed for good, make the set of one",
           "[curate][curate-postgres]") {
