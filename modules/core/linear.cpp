@@ -36,10 +36,7 @@ Tensor LinearImpl::forward(const Tensor& x) {
 
 Tensor LinearImpl::base_product(const Tensor& x, bool with_bias) const {
   const Tensor b = with_bias ? product_bias() : Tensor();
-  if (rule_) return (*rule_)(x, weight, b);
-  // Training takes one product everywhere: a block that runs again, then for its gradients, must
-  // give the same bits.
-  return is_training() ? torch::linear(x, weight, b) : ops::linear(x, weight, b);
+  return rule_ ? (*rule_)(x, weight, b) : ops::linear(x, weight, b);
 }
 
 Tensor LinearImpl::product(const Tensor& x) {

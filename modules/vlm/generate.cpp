@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "modules/vlm/kv_cache.h"
+#include "ops/linear/linear.h"
 
 namespace cosmos::modules {
 namespace {
@@ -135,6 +136,7 @@ std::vector<Answer> generate(LanguageModel& model, const std::vector<Sequence>& 
           "generation: max_new_tokens and answers: expected positive numbers, got ",
           options.max_new_tokens, " and ", options.answers);
   const torch::NoGradGuard no_grad;
+  const ops::StreamFewRows stream;
   return Generation(model, prompts, options).run(prompts);
 }
 

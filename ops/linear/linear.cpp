@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
+#include <utility>
 
 #include "ops/core/check.h"
 #include "ops/core/isa.h"
@@ -24,6 +25,8 @@ using Bias = std::optional<Tensor>;
 
 constexpr auto kName = "linear";
 
+thread_local bool stream_few_rows = false;
+
 void check_arguments(const Tensor& x, const Tensor& weight, const Bias& bias) {
   dtype_of(kName, "x", x);
   check_alike(kName, "x", x, "weight", weight);
@@ -39,7 +42,7 @@ void check_arguments(const Tensor& x, const Tensor& weight, const Bias& bias) {
 /// A weight that is not contiguous is read in no order that streams.
 bool streams(const Tensor& x, const Tensor& weight) {
   const bool ours = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
-  return x.is_cpu() && ours && weight.is_contiguous() && x.numel() > 0 &&
+  return stream_few_rows && x.is_cpu() && ours && weight.is_contiguous() && x.numel() > 0 &&
          x.numel() <= kFewRows * x.size(-1) && !use_reference(x);
 }
 
@@ -96,6 +99,12 @@ TORCH_LIBRARY_IMPL(cosmos, Autograd, m) {
 }
 
 }  // namespace
+
+StreamFewRows::StreamFewRows() : before_(std::exchange(stream_few_rows, true)) {}
+
+StreamFewRows::~StreamFewRows() {
+  stream_few_rows = before_;
+}
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   static const auto op = operator_handle<decltype(linear_plain)>(kName);

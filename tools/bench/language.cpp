@@ -187,7 +187,6 @@ Json train(const Options& options) {
 
 Json prefill(const Options& options) {
   const auto model = make_model(options);
-  model->eval();
   const Tensor ids = random_ids(*model, options.tokens);
   const auto step = [&] {
     const auto answers = generate(*model, {{.input_ids = ids}},
@@ -202,7 +201,6 @@ Json decode(const Options& options) {
   constexpr int64_t kPrompt = 64;
   using Clock = std::chrono::steady_clock;
   const auto model = make_model(options);
-  model->eval();
   const Tensor ids = random_ids(*model, kPrompt);
   Json seconds = Json::array();
   const auto step = [&] {

@@ -29,6 +29,11 @@ const std::vector<Shape> kShapes = {{{1, 1}, 1},
                                     {{1, 2, 1, 1, 1, 2, 31}, 3},
                                     {{1, 1, 1500}, 70, false}};
 
+at::Tensor streamed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {}) {
+  const ops::StreamFewRows scope;
+  return ops::linear(x, weight, bias);
+}
+
 struct Layer {
   at::Tensor x, weight;
   at::Tensor bias;
@@ -37,7 +42,7 @@ struct Layer {
       : x(at::randn(shape.x, dtype)), weight(at::randn({shape.out, shape.x.back()}, dtype)) {
     if (shape.bias) bias = at::randn({shape.out}, dtype);
   }
-  at::Tensor forward() const { return ops::linear(x, weight, bias); }
+  at::Tensor forward() const { return streamed(x, weight, bias); }
   at::Tensor exact() const {
     const auto wide = [](const at::Tensor& t) { return t.to(at::kDouble); };
     return at::linear(wide(x), wide(weight), bias.defined() ? wide(bias) : bias);
@@ -76,7 +81,7 @@ TEST_CASE("A row of Linear has the same bits alone, in company and on any thread
     CHECK(at::equal(layer.forward(), all));
     for (int64_t row = 0; row < 4; ++row) {
       INFO("row " << row << ", " << dtype);
-      CHECK(at::equal(ops::linear(layer.x[row], layer.weight, layer.bias), all[row]));
+      CHECK(at::equal(streamed(layer.x[row], layer.weight, layer.bias), all[row]));
     }
   }
   at::set_num_threads(before);
@@ -84,14 +89,22 @@ TEST_CASE("A row of Linear has the same bits alone, in company and on any thread
 
 TEST_CASE("Linear reads strided inputs and weights", "[ops]") {
   const at::Tensor x = at::randn({3, 40}).t()[7].unsqueeze(0), weight = at::randn({3, 11}).t();
-  CHECK(at::allclose(ops::linear(x, weight), at::linear(x, weight), 1e-5, 1e-6));
+  CHECK(at::allclose(streamed(x, weight), at::linear(x, weight), 1e-5, 1e-6));
   const at::Tensor bias = at::randn({22}).slice(0, 0, 22, 2), straight = weight.contiguous();
-  CHECK(at::allclose(ops::linear(x, straight, bias), at::linear(x, straight, bias), 1e-5, 1e-6));
+  CHECK(at::allclose(streamed(x, straight, bias), at::linear(x, straight, bias), 1e-5, 1e-6));
+}
+
+TEST_CASE("Outside of a scope that asks for streams Linear has the library's bits", "[ops]") {
+  const Layer layer({{1, 700}, 90}, at::kFloat);
+  const at::Tensor plain = at::linear(layer.x, layer.weight, layer.bias);
+  CHECK(at::equal(ops::linear(layer.x, layer.weight, layer.bias), plain));
+  CHECK(!at::equal(layer.forward(), plain));
+  CHECK(at::equal(ops::linear(layer.x, layer.weight, layer.bias), plain));
 }
 
 TEST_CASE("Linear is differentiable, twice too", "[ops]") {
   const auto forward = [](const std::vector<at::Tensor>& t) -> std::vector<at::Tensor> {
-    return {ops::linear(t[0], t[1], t[2])};
+    return {streamed(t[0], t[1], t[2])};
   };
   CHECK(gradcheck(forward, {leaf({2, 5}), leaf({3, 5}), leaf({3})}) == "");
   const at::Tensor x = leaf({1, 5}), weight = leaf({3, 5});
