@@ -8,6 +8,7 @@
 #include <torch/optim/adamw.h>
 #include <vector>
 
+#include "test/support/tiny_dit.h"
 #include "trainer/core/recipe.h"
 #include "trainer/data/registry.h"
 
@@ -19,17 +20,7 @@ template <typename Data>
 Json tiny_recipe_json(const std::string& name) {
   trainer::register_dataset(
       name, [](const Json&, const std::string&) { return std::make_shared<Data>(); });
-  return {{"model",
-           {{"in_channels", 5},
-            {"out_channels", 4},
-            {"num_attention_heads", 2},
-            {"attention_head_dim", 12},
-            {"num_layers", 2},
-            {"mlp_ratio", 2.0},
-            {"text_embed_dim", 8},
-            {"adaln_lora_dim", 4},
-            {"max_size", {8, 16, 16}},
-            {"extra_pos_embed_type", nullptr}}},
+  return {{"model", tiny_dit_json(2)},
           {"data", {{"type", name}}},
           {"validation_data", {{"type", name}}},
           {"latent_cache", "none"}};

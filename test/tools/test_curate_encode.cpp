@@ -9,6 +9,7 @@
 #include "modules/pipeline/prompt_encoder.h"
 #include "modules/registry.h"
 #include "modules/text/unicode.h"
+#include "test/support/tiny_dit.h"
 #include "test/support/tiny_transfer.h"
 #include "test/tools/curate_run.h"
 #include "trainer/data/video_dataset.h"
@@ -45,18 +46,7 @@ void write_models(const fs::path& dir) {
 Json training(const Run& run) {
   return {{"recipe",
            {{"type", "predict"},
-            {"model",
-             {{"_class_name", "CosmosTransformer3DModel"},
-              {"in_channels", 5},
-              {"out_channels", 4},
-              {"num_attention_heads", 2},
-              {"attention_head_dim", 12},
-              {"num_layers", 1},
-              {"mlp_ratio", 2.0},
-              {"text_embed_dim", 8},
-              {"adaln_lora_dim", 4},
-              {"max_size", {8, 16, 16}},
-              {"extra_pos_embed_type", nullptr}}},
+            {"model", test::tiny_dit_json()},
             {"tokenizer", (run.folder / "vae").string()},
             {"condition_frames", {0, 1}},
             {"data",

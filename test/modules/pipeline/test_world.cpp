@@ -6,22 +6,13 @@
 #include "modules/hub/registry.h"
 #include "modules/pipeline/world.h"
 #include "modules/registry.h"
+#include "test/support/tiny_dit.h"
 #include "test/support/tiny_transfer.h"
 
 namespace cosmos::modules {
 namespace {
 
-const Json kDit = {{"_class_name", "CosmosTransformer3DModel"},
-                   {"in_channels", 5},
-                   {"out_channels", 4},
-                   {"num_attention_heads", 2},
-                   {"attention_head_dim", 12},
-                   {"num_layers", 1},
-                   {"mlp_ratio", 2.0},
-                   {"text_embed_dim", 8},
-                   {"adaln_lora_dim", 4},
-                   {"max_size", {8, 16, 16}},
-                   {"extra_pos_embed_type", nullptr}};
+const Json kDit = test::tiny_dit_json();
 const Json kVae = test::tiny_vae_config();
 
 WorldPipeline tiny_pipeline() {

@@ -6,6 +6,7 @@
 #include "modules/hub/model_weights.h"
 #include "modules/registry.h"
 #include "test/support/latent_clips.h"
+#include "test/support/tiny_dit.h"
 #include "trainer/recipes/diffusion.h"
 
 namespace cosmos::trainer {
@@ -13,17 +14,7 @@ namespace {
 
 Json recipe_json() {
   test::register_latent_clips();
-  return {{"model",
-           {{"in_channels", 5},
-            {"out_channels", 4},
-            {"num_attention_heads", 2},
-            {"attention_head_dim", 12},
-            {"num_layers", 1},
-            {"mlp_ratio", 2.0},
-            {"text_embed_dim", 8},
-            {"adaln_lora_dim", 4},
-            {"max_size", {8, 16, 16}},
-            {"extra_pos_embed_type", nullptr}}},
+  return {{"model", test::tiny_dit_json()},
           {"data", {{"type", "latent-clips"}}},
           {"validation_data", {{"type", "latent-clips"}}},
           {"latent_cache", "none"},
