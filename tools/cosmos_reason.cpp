@@ -67,8 +67,8 @@ struct Session {
 
 Session open_session(Arguments& arguments) {
   Session session;
-  const LoadOptions options{.dtype =
-                                arguments.dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32};
+  const LoadOptions options{
+      .dtype = arguments.dtype == "bfloat16" ? torch::kBFloat16 : torch::kFloat32, .mapped = true};
   session.model = std::dynamic_pointer_cast<LanguageModel>(load_model(arguments.model, options));
   require(session.model != nullptr, arguments.model, ": is not a language model's folder");
   if (!arguments.adapter.empty()) load_adapter(*session.model, arguments.adapter);

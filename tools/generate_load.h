@@ -33,7 +33,8 @@ inline std::optional<int64_t> max_memory(const cxxopts::ParseResult& args) {
 inline modules::LoadOptions load_options(const cxxopts::ParseResult& args) {
   return {.dtype = modules::parse_dtype(args["dtype"].as<std::string>()),
           .device = device_of(args),
-          .offload = always_offload(args)};
+          .offload = always_offload(args),
+          .mapped = true};
 }
 
 inline modules::WorldPipeline load_pipeline(const cxxopts::ParseResult& args, bool offload) {

@@ -43,13 +43,10 @@ BlockOffload::BlockOffload(Model& model, const TensorMap& tensors, const std::st
     parameters[parameter.unsafeGetTensorImpl()] = true;
   load_weights(model, tensors, where, [&](const BaseTensor& place, const Tensor& file) {
     Tensor tensor = place.tensor;
-    const bool keeps = model.keeps_float32(place.names.front());
     const auto wanted = tensor.options()
                             .requires_grad(std::nullopt)
                             .device(device_)
-                            .dtype(!tensor.is_floating_point() ? tensor.scalar_type()
-                                   : keeps                     ? torch::kFloat32
-                                                               : options.dtype);
+                            .dtype(dtype_in(model, place.names.front(), tensor, options.dtype));
     if (!parameters.count(tensor.unsafeGetTensorImpl())) {
       tensor.set_data(file.to(wanted));
       return;

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace cosmos::modules {
 
@@ -25,5 +27,10 @@ struct FileBytes {
 /// memory, never the file. `what` names the format in the error for a shorter one. (What no check
 /// can catch is another process truncating the file while it is mapped.)
 FileBytes map_file(const std::filesystem::path& path, uint64_t min_bytes, const char* what);
+
+/// Brings mapped bytes into memory, front to back by all threads, and returns when a read of any of
+/// them waits for no disk and no fault. Throws Error, beginning with `where`, when the file has
+/// become shorter than its mapping, or the disk fails.
+void bring_in(const std::vector<std::string_view>& stretches, const std::string& where);
 
 }  // namespace cosmos::modules

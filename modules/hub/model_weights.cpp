@@ -122,12 +122,16 @@ void read_folder(Model& model, const std::filesystem::path& dir, const TakeTenso
   load_weights(model, model.from_file(WeightFolder(dir).tensors()), dir.string(), round);
 }
 
+torch::Dtype dtype_in(const Model& model, const std::string& name, const Tensor& tensor,
+                      torch::Dtype dtype) {
+  if (!tensor.is_floating_point()) return tensor.scalar_type();
+  return model.keeps_float32(name) ? torch::kFloat32 : dtype;
+}
+
 void cast_model(Model& model, torch::Dtype dtype, torch::Device device) {
   torch::NoGradGuard no_grad;
   const auto cast = [&](const std::string& name, Tensor tensor) {
-    const torch::Dtype wanted = !tensor.is_floating_point() ? tensor.scalar_type()
-                                : model.keeps_float32(name) ? torch::kFloat32
-                                                            : dtype;
+    const torch::Dtype wanted = dtype_in(model, name, tensor, dtype);
     if (tensor.scalar_type() == wanted && tensor.device() == device) return;
     const auto options = tensor.options().device(device).dtype(wanted);
     tensor.set_data(is_hollow(tensor) ? hollow(tensor.sizes(), options)

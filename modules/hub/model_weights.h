@@ -37,6 +37,11 @@ void load_weights(Model& model, const TensorMap& tensors, const std::string& whe
 /// load_model() has them by default.
 void read_folder(Model& model, const std::filesystem::path& dir, const TakeTensor& take);
 
+/// What a tensor registered as `name` is in a model of `dtype`: floating ones have it, except where
+/// keeps_float32() names them.
+torch::Dtype dtype_in(const Model& model, const std::string& name, const Tensor& tensor,
+                      torch::Dtype dtype);
+
 /// Converts parameters and buffers in place; floating ones only, and those that keeps_float32()
 /// names stay float32; hollow ones stay hollow. Optimisers that hold the parameters go on holding
 /// them.

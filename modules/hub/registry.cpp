@@ -9,6 +9,7 @@
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/block_offload.h"
 #include "modules/hub/json_file.h"
+#include "modules/hub/mapped_weights.h"
 #include "modules/hub/model_weights.h"
 #include "modules/hub/weight_folder.h"
 
@@ -62,9 +63,7 @@ ModelFactory find_factory(const std::string& name, const std::string& where) {
 void prepare_storage(Model& model, const LoadOptions& options) {
   torch::NoGradGuard no_grad;
   const auto prepare = [&](const std::string& name, Tensor tensor) {
-    torch::Dtype dtype = tensor.scalar_type();
-    if (tensor.is_floating_point())
-      dtype = model.keeps_float32(name) ? torch::kFloat32 : options.dtype;
+    const torch::Dtype dtype = dtype_in(model, name, tensor, options.dtype);
     if (dtype == tensor.scalar_type() && tensor.device() == options.device) return;
     tensor.set_data(
         torch::empty(tensor.sizes(), torch::TensorOptions(dtype).device(options.device)));
@@ -116,8 +115,12 @@ std::shared_ptr<Model> load_model(const std::filesystem::path& dir, const LoadOp
     model->eval();
     return model;
   }
-  prepare_storage(*model, options);
-  load_weights(*model, model->from_file(weights.tensors()), dir.string());
+  if (options.mapped) {
+    load_mapped(*model, weights, options);
+  } else {
+    prepare_storage(*model, options);
+    load_weights(*model, model->from_file(weights.tensors()), dir.string());
+  }
   cast_model(*model, options.dtype, options.device);
   model->eval();
   return model;

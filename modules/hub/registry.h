@@ -35,6 +35,9 @@ struct LoadOptions {
   torch::Device device = torch::kCPU;
   /// Weights stay in the folder's files, and each block's come in when it runs (block_offload.h).
   bool offload = false;
+  /// Weights that the files have as the model wants them stay in the files' pages, for programs
+  /// that only read them (mapped_weights.h).
+  bool mapped = false;
 };
 
 /// config.json + weights of a component folder, strictly (see load_weights), in eval mode. The

@@ -9,8 +9,6 @@
 #include "modules/hub/safetensors_format.h"
 
 namespace cosmos::modules {
-namespace {}  // namespace
-
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
   const auto [bytes, size] = map_file(path, kLengthBytes, "safetensors");
   uint64_t header_bytes = 0;
@@ -22,6 +20,13 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   parse_safetensors_header({bytes.get() + kLengthBytes, header_bytes}, size - data_begin,
                            path.string(), infos_, metadata_);
   mapping_ = std::shared_ptr<const void>(bytes, bytes.get() + data_begin);
+  data_bytes_ = size - data_begin;
+}
+
+bool SafetensorsFile::holds(const Tensor& tensor) const {
+  const auto first = reinterpret_cast<uintptr_t>(mapping_.get());
+  const auto at = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
+  return at >= first && at < first + data_bytes_;
 }
 
 Tensor SafetensorsFile::get(const std::string& name) const {

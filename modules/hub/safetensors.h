@@ -44,10 +44,13 @@ class SafetensorsFile {
   /// CPU tensor of the file's dtype. Throws Error naming the nearest tensor when there is none.
   Tensor get(const std::string& name) const;
   TensorMap tensors() const;
+  /// Whether this CPU tensor's bytes are this mapping's.
+  bool holds(const Tensor& tensor) const;
 
  private:
   std::filesystem::path path_;
   std::shared_ptr<const void> mapping_;  ///< first byte after the header; unmaps when released
+  uint64_t data_bytes_ = 0;              ///< of the mapping
   std::map<std::string, TensorInfo> infos_;
   Metadata metadata_;
 };

@@ -1,6 +1,7 @@
 // Where each tensor's bytes go, decided before there are any.
 
 #include <algorithm>
+#include <c10/core/alignment.h>
 
 #include "modules/hub/atomic_file.h"
 #include "modules/hub/json_file.h"
@@ -12,19 +13,25 @@ namespace {
 
 using Entry = std::pair<std::string, TensorInfo>;
 
-// Widest elements first keeps every tensor aligned; the reference writer orders the same way.
-std::vector<Entry> in_file_order(const std::map<std::string, TensorInfo>& infos) {
-  std::vector<Entry> order(infos.begin(), infos.end());
-  std::stable_sort(order.begin(), order.end(), [](const Entry& a, const Entry& b) {
-    return c10::elementSize(a.second.dtype) > c10::elementSize(b.second.dtype);
-  });
-  return order;
-}
+// Where allocations begin: a tensor that begins there too can be used in place (mapped_weights.h).
+constexpr uint64_t kAlignment = c10::gAlignment;
 
 uint64_t bytes_of(const TensorInfo& info) {
   uint64_t bytes = c10::elementSize(info.dtype);
   for (const int64_t size : info.shape) bytes *= static_cast<uint64_t>(size);
   return bytes;
+}
+
+// Tensors of whole kAlignment first, so that none of them is shifted by a small one; then widest
+// elements first, as the reference writer has them, which keeps every tensor aligned to its own.
+std::vector<Entry> in_file_order(const std::map<std::string, TensorInfo>& infos) {
+  std::vector<Entry> order(infos.begin(), infos.end());
+  const auto key = [](const TensorInfo& info) {
+    return std::pair(bytes_of(info) % kAlignment == 0, c10::elementSize(info.dtype));
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](const Entry& a, const Entry& b) { return key(a.second) > key(b.second); });
+  return order;
 }
 
 std::string describe_entry(const Entry& entry) {
@@ -64,7 +71,8 @@ SafetensorsLayout lay_out_safetensors(const std::map<std::string, TensorInfo>& i
     fail(where, ": a name or metadata is not UTF-8: ", printable(error.what()));
   }
   header += "}";
-  header.append((8 - header.size() % 8) % 8, ' ');
+  const uint64_t beyond = (kLengthBytes + header.size()) % kAlignment;
+  header.append((kAlignment - beyond) % kAlignment, ' ');
   require(header.size() <= kMaxHeaderBytes, where, ": header of ", header.size(),
           " bytes is larger than loaders accept; write fewer tensors a file");
   const uint64_t length = header.size();

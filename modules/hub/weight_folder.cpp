@@ -1,5 +1,6 @@
 #include "modules/hub/weight_folder.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <regex>
 #include <set>
@@ -95,6 +96,11 @@ TensorMap WeightFolder::tensors() const {
   TensorMap all;
   for (const auto& [name, file] : owner_) all[name] = get(name);
   return all;
+}
+
+bool WeightFolder::holds(const Tensor& tensor) const {
+  return std::any_of(files_.begin(), files_.end(),
+                     [&](const SafetensorsFile& file) { return file.holds(tensor); });
 }
 
 namespace {

@@ -36,6 +36,8 @@ class WeightFolder {
   /// Zero-copy CPU tensor.
   Tensor get(const std::string& name) const;
   TensorMap tensors() const;
+  /// Whether this CPU tensor's bytes are those of a mapped file.
+  bool holds(const Tensor& tensor) const;
 
  private:
   const SafetensorsFile& file_of(const std::string& name) const;

@@ -87,9 +87,10 @@ WorldPipeline load_world_components(const fs::path& transformer, const fs::path&
       scheduler.empty() ? scheduler_json(predict25_scheduler(false)) : read_json(scheduler);
   pipeline.transformer =
       load_component<CosmosTransformer3DModel>(transformer, options, "CosmosTransformer3DModel");
+  LoadOptions whole = options;
+  whole.offload = false;
   pipeline.vae =
-      load_component<VideoTokenizer>(vae, {.dtype = options.dtype, .device = options.device},
-                                     "AutoencoderKLWan or AutoencoderKLCosmos");
+      load_component<VideoTokenizer>(vae, whole, "AutoencoderKLWan or AutoencoderKLCosmos");
   pipeline.index.class_name = "Cosmos2_5_PredictBasePipeline";
   const auto scheduler_class = pipeline.scheduler.find("_class_name");
   require(scheduler_class != pipeline.scheduler.end() && scheduler_class->is_string(),

@@ -2,7 +2,8 @@
 # Times what a generation is made of beside diffusers, on the same CPU, threads and shapes, in alternating
 # pairs with their floor: encoding and decoding a clip (AutoencoderKLWan, 9 frames of 96x64), one
 # sampling step (8 layers of 512, a time for every frame, 512 text tokens). And how long a checkpoint of
-# 2B parameters takes to its first step, beside reading its file, both from a cold cache.
+# 2B parameters takes to its first step, beside reading its file, all from a cold cache: with its weights in
+# the file's pages, as cosmos-generate has them, and copied out of them.
 #
 #   tools/bench/world.sh [--pairs N] [--steps N] [--only WHAT] [--shape small|2b] [--out FILE.json] [--page FILE.md]
 #
@@ -43,8 +44,10 @@ if wanted start; then
     cat "$model"/*.safetensors > /dev/null
     seconds=$(awk "BEGIN { print $(date +%s.%N) - $begin }")
     echo "{\"what\": \"read\", \"by\": \"cat\", \"seconds\": $seconds, \"bytes\": $(cat "$model"/*.safetensors | wc -c), \"shape\": \"$shape\"}" >> "$runs"
-    cold
-    run "$ours" --what start --model "$model"
+    for copied in "" --copied; do
+      cold
+      run "$ours" --what start --model "$model" $copied
+    done
   done
 fi
 mkdir -p "$(dirname "$out")" "$(dirname "$page")"

@@ -4,6 +4,7 @@
 
 #include "modules/pipeline/memory.h"
 #include "ops/core/peak_memory.h"
+#include "test/support/temp_folder.h"
 #include "test/support/tiny_transfer.h"
 
 using namespace cosmos;
@@ -55,4 +56,20 @@ TEST_CASE("a long clip takes no more memory than a short one", "[pipeline][memor
     return static_cast<double>(bytes);
   };
   CHECK(peak(300) <= 1.01 * peak(25));
+}
+
+TEST_CASE("weights in the files' pages change no clip, and are predicted as copies are",
+          "[pipeline][memory]") {
+  const test::TempFolder dir;
+  save_world_pipeline(dir / "pipeline", test::tiny_transfer_pipeline());
+  WorldPipeline copied = load_world_pipeline(dir / "pipeline");
+  WorldPipeline mapped = load_world_pipeline(dir / "pipeline", {.mapped = true});
+  WorldRequest request{.height = 32, .width = 48, .num_frames = 5, .steps = 2, .guidance = 2};
+  request.controls["edge"] = {.frames = frames_of(torch::rand({1, 3, 5, 32, 48})), .length = 5};
+  request.prompt_embeds = torch::randn({1, 5, 8});
+  const World expected = generate_world(copied, request);
+  const World world = generate_world(mapped, request);
+  CHECK(world.latents.equal(expected.latents));
+  CHECK(world.video.equal(expected.video));
+  CHECK(predict_peak(mapped, request).weights == predict_peak(copied, request).weights);
 }
