@@ -48,15 +48,16 @@ TEST_CASE("cosmos-train answers wrong usage and wrong configs in one line", "[co
 }
 
 TEST_CASE("the published configs are checked and planned without their weights", "[cosmos-train]") {
-  const std::string folder = COSMOS_SOURCE_DIR "/configs/predict/";
-  for (const std::string name : {"predict2.5-2b.json", "predict2.5-2b-lora.json"}) {
+  const std::string folder = COSMOS_SOURCE_DIR "/configs/";
+  for (const std::string name : {"predict/predict2.5-2b.json", "predict/predict2.5-2b-lora.json",
+                                 "transfer/transfer2.5-2b-multiview.json"}) {
     INFO(name);
     CHECK(cosmos_train(folder + name + " --check").code == 0);
     const Answer plan = cosmos_train(folder + name + " --plan");
     CHECK(plan.code == 0);
     CHECK_THAT(plan.text, Contains("predicted peak") && Contains("parameters"));
   }
-  const Answer train = cosmos_train(folder + "predict2.5-2b.json run.dir=" +
+  const Answer train = cosmos_train(folder + "predict/predict2.5-2b.json run.dir=" +
                                     std::filesystem::temp_directory_path().string() + "/none");
   CHECK(train.code == 1);
   CHECK_THAT(train.text, Contains("no such folder"));

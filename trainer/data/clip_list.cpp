@@ -99,13 +99,7 @@ std::vector<Clip> clips_of_folder(const fs::path& folder) {
   }
   std::vector<Clip> list;
   for (auto& [stem, clip] : clips) {
-    const fs::path caption = folder / "metas" / (stem + ".txt");
-    const fs::path json = folder / "captions" / (stem + ".json");
-    if (fs::exists(caption)) {
-      clip.caption = read_text(caption);
-    } else if (fs::exists(json)) {
-      clip.caption = caption_of(json);
-    }
+    clip.caption = caption_in(folder, stem);
     if (fs::is_directory(folder / "text_embeds"))
       clip.text_embeds = folder / "text_embeds" / (stem + ".safetensors");
     list.push_back(std::move(clip));
@@ -156,6 +150,13 @@ fs::path annotated_video(const Json& json, const fs::path& root, const fs::path&
 }
 
 }  // namespace
+
+std::string caption_in(const fs::path& folder, const std::string& name) {
+  const fs::path text = folder / "metas" / (name + ".txt");
+  const fs::path json = folder / "captions" / (name + ".json");
+  if (fs::exists(text)) return read_text(text);
+  return fs::exists(json) ? caption_of(json) : "";
+}
 
 std::vector<Clip> list_clips(const fs::path& path, const fs::path& captions,
                              const std::string& default_caption, const std::string& where) {

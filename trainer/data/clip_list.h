@@ -23,6 +23,10 @@ struct Clip {
 /// Whether the file's ending is that of a video (.mp4, .mov, .mkv, ...).
 bool is_video(const std::filesystem::path& path);
 
+/// The caption of the clip `name` (without its ending) in a folder: `metas/<name>.txt`, or
+/// `captions/<name>.json` ({"caption": ...} or {MODEL: {"long": ...}}); "" without either.
+std::string caption_in(const std::filesystem::path& folder, const std::string& name);
+
 /// Clips of
 ///   - a folder: `videos/*` (or video files right inside), captions in `metas/<name>.txt`
 ///     or `captions/<name>.json` ({"caption": ...} or {MODEL: {"long": ...}}), embeddings in

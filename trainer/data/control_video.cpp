@@ -54,4 +54,15 @@ Tensor computed_control(const std::string& control, const std::string& strength,
   return blur(frames, options);
 }
 
+ControlFile open_control(const std::filesystem::path& path, const std::string& control,
+                         const std::string& clip, double fps, int64_t frames) {
+  require(std::filesystem::exists(path), path.string(), ": ", clip, " has no ", control,
+          " video (control)");
+  ControlFile file{.path = path, .info = probe_video(path)};
+  const auto length = static_cast<int64_t>(timeline(file.info, fps).size());
+  require(length >= frames, path.string(), ": too short: ", length, " frames, ", clip,
+          " is used up to ", frames);
+  return file;
+}
+
 }  // namespace cosmos::trainer

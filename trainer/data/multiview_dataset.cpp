@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
+#include <limits>
 #include <set>
 
 #include "modules/core/fields.h"
@@ -25,13 +25,6 @@ std::pair<std::string, int64_t> parse_camera(const std::string& text, const std:
 
 Fit fit_of(const std::string& name) {
   return name == "crop" ? Fit::kCrop : name == "pad" ? Fit::kPad : Fit::kStretch;
-}
-
-std::string read_caption(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(in)), {});
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  return text;
 }
 
 // [S, D] -> [tokens, D], cut or filled with zeros.
@@ -74,6 +67,7 @@ void validate(const MultiViewDatasetConfig& c, const std::string& where) {
   };
   one_of(c.fit, {"crop", "pad", "stretch"}, "fit");
   one_of(c.windows, {"random", "all"}, "windows");
+  validate_control(c.control, c.control_strength, where);
   require(c.fps >= 0 && c.fps <= 1000, join_path(where, "fps"), ": expected 0 to 1000, got ",
           c.fps);
   require(c.num_frames >= 1, join_path(where, "num_frames"), ": expected at least 1, got ",
@@ -99,6 +93,7 @@ MultiViewDataset::MultiViewDataset(const MultiViewDatasetConfig& config, const s
     folders_.push_back(folder);
     cameras_.push_back(camera);
   }
+  controls_ = control_names(config_.control);
   has_text_ = fs::is_directory(fs::path(config_.path) / "text_embeds");
   const auto names =
       clip_names(fs::path(config_.path) / "videos" / folders_[0], join_path(where, "path"));
@@ -136,7 +131,7 @@ MultiViewDataset::Source MultiViewDataset::open(const std::string& name) const {
     view.info = probe_video(view.video);
     frames = std::min(frames, static_cast<int64_t>(timeline(view.info, config_.fps).size()));
     const bool said = v == 0 || !config_.front_caption_only;
-    if (said) view.caption = read_caption(root / "metas" / folders_[v] / (stem.string() + ".txt"));
+    if (said) view.caption = caption_in(root, (fs::path(folders_[v]) / stem).string());
     if (said && has_text_) {
       view.text_embeds = root / "text_embeds" / folders_[v] / (stem.string() + ".safetensors");
       require(fs::exists(view.text_embeds), view.text_embeds.string(), ": is not there, though ",
@@ -149,6 +144,13 @@ MultiViewDataset::Source MultiViewDataset::open(const std::string& name) const {
   require(source.end - source.begin >= config_.num_frames, name, ": too short: every camera has ",
           source.end - source.begin, " frames between from and to, a window has ",
           config_.num_frames, " (num_frames)");
+  for (std::size_t v = 0; v < folders_.size(); ++v)
+    for (const std::string& control : controls_)
+      source.views[v].controls.push_back(is_computed_control(control)
+                                             ? ControlFile{}
+                                             : open_control(root / control / folders_[v] / name,
+                                                            control, folders_[v] + "/" + name,
+                                                            config_.fps, source.end));
   return source;
 }
 
@@ -174,6 +176,25 @@ Tensor MultiViewDataset::text_of(const Source& source) const {
   return torch::cat(texts);
 }
 
+Tensor MultiViewDataset::controls_of(const Source& source, const Window& window,
+                                     const Tensors& frames, modules::Philox& random) const {
+  Tensors controls;
+  for (std::size_t k = 0; k < controls_.size(); ++k) {
+    Tensors views;
+    if (is_computed_control(controls_[k])) {
+      // One call, so that one strength is drawn for all cameras.
+      const Tensor made =
+          computed_control(controls_[k], config_.control_strength, torch::cat(frames), random);
+      views = made.split(window.frames);
+    } else {
+      for (const View& view : source.views)
+        views.push_back(read_video(view.controls[k].path, view.controls[k].info, window));
+    }
+    for (const Tensor& view : views) controls.push_back(channels_first(view));
+  }
+  return torch::cat(controls);
+}
+
 Sample MultiViewDataset::get(int64_t item, uint64_t seed, int64_t sample_index) {
   const Item& entry = items_.at(static_cast<std::size_t>(item));
   const Source& source = sources_[entry.source];
@@ -190,13 +211,15 @@ Sample MultiViewDataset::get(int64_t item, uint64_t seed, int64_t sample_index) 
   sample.index = sample_index;
   sample.text["path"] = item_name(item);
   sample.text["caption"] = "";
-  Tensors views;
+  Tensors frames, views;
   for (const View& view : source.views) {
-    views.push_back(channels_first(read_video(view.video, view.info, window)));
+    frames.push_back(read_video(view.video, view.info, window));
+    views.push_back(channels_first(frames.back()));
     std::string& caption = sample.text["caption"];
     if (caption.empty()) caption = view.caption;
   }
   sample.tensors["video"] = torch::cat(views);
+  if (!controls_.empty()) sample.tensors["control"] = controls_of(source, window, frames, random);
   sample.tensors["view_indices"] = torch::tensor(cameras_);
   if (has_text_) sample.tensors["text_embeds"] = text_of(source);
   const double rate = config_.fps > 0 ? config_.fps : source.views[0].info.fps;

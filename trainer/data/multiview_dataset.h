@@ -3,25 +3,31 @@
 // Windows of clips that several cameras took at once.
 //
 //   PATH/videos/CAMERA/NAME.mp4            the same NAME for every camera
-//   PATH/metas/CAMERA/NAME.txt             captions, where there are any
+//   PATH/metas/CAMERA/NAME.txt             captions, where there are any, or
+//   PATH/captions/CAMERA/NAME.json         {"caption": ...}
 //   PATH/text_embeds/CAMERA/NAME.safetensors
+//   PATH/CONTROL/CAMERA/NAME.mp4           control videos (`control`), one for every camera
 //
-// (the layout of NVIDIA's Waymo example, with safetensors where it has pickles)
+// (the layout of NVIDIA's Waymo and Transfer2.5 examples, with safetensors where it has pickles)
 //
 //   tensors   video         uint8 [3 V, T, H, W], view by view
+//             control       uint8 [3 k V, T, H, W]: of each of the k controls, view by view
 //             view_indices  int64 [V]: which camera each view is
 //             text_embeds   [V S, D], where the folder has them: zeros of a view without
 //             fps           float32 []
 //   text      caption (of the first view that has one), path
 //
-// The views of a window show the same times. All files are probed when the dataset opens; a clip
-// that one camera lacks, or that is too short in one, is left out and named.
+// The views of a window, and their controls, show the same times. All files are probed when the
+// dataset opens; a clip that one camera lacks or has no control video of, or that is too short in
+// one, is left out and named.
 
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "modules/core/random.h"
 #include "trainer/core/dataset.h"
+#include "trainer/data/control_video.h"
 #include "trainer/data/video_reader.h"
 
 namespace cosmos::trainer {
@@ -31,6 +37,8 @@ struct MultiViewDatasetConfig {
   std::vector<std::string> cameras;
   bool front_caption_only = false;
   int64_t text_tokens = 512;
+  std::string control;
+  std::string control_strength = "random";
   double fps = 0;
   int64_t num_frames = 29;
   int64_t height = 0;
@@ -52,6 +60,12 @@ struct MultiViewDatasetConfig {
     v("front_caption_only", front_caption_only,
       "text of the first camera alone; the other views have none (zeros)");
     v("text_tokens", text_tokens, "tokens of each view's text: shorter ones are filled with zeros");
+    v("control", control,
+      "control video of each camera: edge or blur, made from its video, or a folder beside videos/ "
+      "(hdmap, depth, ...) with CAMERA/NAME.mp4; several with commas between; empty = none");
+    v("control_strength", control_strength,
+      "of edge and blur: very_low, low, medium, high, very_high, or random: drawn per sample, the "
+      "same for all cameras");
     v("fps", fps, "frames a second to resample to; 0 = every frame of the clip");
     v("num_frames", num_frames, "frames of a window");
     v("height", height, "pixels");
@@ -85,6 +99,7 @@ class MultiViewDataset : public Dataset {
     VideoInfo info{};
     std::string caption{};
     std::filesystem::path text_embeds{};
+    std::vector<ControlFile> controls{};  ///< by control; of a made one nothing
   };
   struct Source {
     std::string name{};
@@ -98,9 +113,12 @@ class MultiViewDataset : public Dataset {
 
   Source open(const std::string& name) const;
   Tensor text_of(const Source& source) const;
+  /// The controls of a window, whose views are `frames`, [T, H, W, 3] each.
+  Tensor controls_of(const Source& source, const Window& window, const Tensors& frames,
+                     modules::Philox& random) const;
 
   MultiViewDatasetConfig config_;
-  std::vector<std::string> folders_;
+  std::vector<std::string> folders_, controls_;
   std::vector<int64_t> cameras_;
   std::vector<Source> sources_;
   std::vector<Item> items_;

@@ -7,7 +7,6 @@
 
 #include "modules/core/fields.h"
 #include "modules/hub/safetensors.h"
-#include "trainer/data/control_video.h"
 
 namespace cosmos::trainer {
 namespace {
@@ -170,8 +169,11 @@ VideoDataset::Source VideoDataset::open(const Clip& clip) const {
          " or less, or raise fps, or widen from and to)");
   }
   choose_size(source);
-  for (const std::string& control : control_names(config_.control))
-    if (!is_computed_control(control)) open_control(source, control, source.end);
+  for (const std::string& control : control_names(config_.control)) {
+    if (is_computed_control(control)) continue;
+    const fs::path file = clip.video.parent_path().parent_path() / control / clip.video.filename();
+    source.controls[control] = open_control(file, control, clip.name, config_.fps, source.end);
+  }
   return source;
 }
 
@@ -195,18 +197,6 @@ Tensor VideoDataset::actions(const Source& source, int64_t first) const {
     frames.push_back(config_.fps > 0 ? next - all.begin() : i);
   }
   return source.robot->between(frames);
-}
-
-void VideoDataset::open_control(Source& source, const std::string& control, int64_t frames) const {
-  const fs::path& video = source.clip.video;
-  const fs::path path = video.parent_path().parent_path() / control / video.filename();
-  require(fs::exists(path), path.string(), ": ", source.clip.name, " has no ", control,
-          " video (control)");
-  const VideoInfo info = probe_video(path);
-  source.controls[control] = {.path = path, .info = info};
-  const auto length = static_cast<int64_t>(timeline(info, config_.fps).size());
-  require(length >= frames, path.string(), ": too short: ", length, " frames, ", source.clip.name,
-          " is used up to ", frames);
 }
 
 void VideoDataset::choose_size(Source& source) const {

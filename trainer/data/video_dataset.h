@@ -27,6 +27,7 @@
 #include "modules/core/random.h"
 #include "trainer/core/dataset.h"
 #include "trainer/data/clip_list.h"
+#include "trainer/data/control_video.h"
 #include "trainer/data/robot_actions.h"
 #include "trainer/data/video_reader.h"
 
@@ -113,10 +114,6 @@ class VideoDataset : public Dataset {
   const VideoDatasetConfig& config() const { return config_; }
 
  private:
-  struct ControlFile {
-    std::filesystem::path path;
-    VideoInfo info;
-  };
   /// A usable clip.
   struct Source {
     Clip clip{};
@@ -150,7 +147,6 @@ class VideoDataset : public Dataset {
   /// Actions of the window from frame `first` on.
   Tensor actions(const Source& source, int64_t first) const;
   void open_actions(Source& source) const;
-  void open_control(Source& source, const std::string& control, int64_t frames) const;
 
   VideoDatasetConfig config_;
   std::vector<Source> sources_;

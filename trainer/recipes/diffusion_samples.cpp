@@ -87,11 +87,10 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     const Tensor clip = pixels(generated), decoded = pixels(latents);
     const Sample source = validation_clips_->get(item, 0, item);
     const auto video = source.tensors.find("video");
-    const Tensor real = video == source.tensors.end() ? decoded
-                                                      : video->second.unflatten(0, {views, 3})
-                                                            .permute({0, 2, 3, 4, 1})
-                                                            .flatten(0, 1)
-                                                            .contiguous();
+    const auto rows_of = [&](const Tensor& given) {  // [3 V, T, H, W]
+      return given.unflatten(0, {views, 3}).permute({0, 2, 3, 4, 1}).flatten(0, 1).contiguous();
+    };
+    const Tensor real = video == source.tensors.end() ? decoded : rows_of(video->second);
 
     // Rows: the real clip, what the tokenizer makes of it, its control videos where there are any,
     // what the model makes of its start.
@@ -100,8 +99,8 @@ std::vector<std::filesystem::path> DiffusionRecipe::write_samples(const std::fil
     Tensors rows = {real, decoded, clip};
     Json names = {"real", "tokenizer", "generated"};
     if (const auto shown = source.tensors.find("control"); shown != source.tensors.end()) {
-      for (const Tensor& control : shown->second.split(3)) {
-        rows.insert(rows.end() - 1, control.permute({1, 2, 3, 0}).contiguous());
+      for (const Tensor& control : shown->second.split(3 * views)) {
+        rows.insert(rows.end() - 1, rows_of(control));
         names.insert(names.end() - 1, "control");
       }
     }

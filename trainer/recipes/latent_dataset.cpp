@@ -22,9 +22,7 @@ class Encoder {
       views = encode(sample, "video");
     }
     if (sample.tensors.count("control")) {
-      Tensors controls = encode(sample, "control");
-      for (Tensor& control : controls) control = tokenizer_->normalize_latents(control).squeeze(0);
-      sample.tensors["control_latents"] = torch::cat(controls).contiguous();
+      sample.tensors["control_latents"] = control_latents(sample);
       sample.tensors.erase("control");
     }
     for (Tensor& view : views)
@@ -36,6 +34,21 @@ class Encoder {
   }
 
  private:
+  // [k C, T', H', W'], of several cameras one after another along T'.
+  Tensor control_latents(const Sample& sample) const {
+    Tensors videos = encode(sample, "control");
+    for (Tensor& video : videos) video = tokenizer_->normalize_latents(video).squeeze(0);
+    const auto cameras = sample.tensors.find("view_indices");
+    const auto views =
+        static_cast<std::size_t>(cameras == sample.tensors.end() ? 1 : cameras->second.size(0));
+    Tensors controls;
+    for (std::size_t first = 0; first < videos.size(); first += views) {
+      const auto begin = videos.begin() + static_cast<std::ptrdiff_t>(first);
+      controls.push_back(torch::cat(Tensors(begin, begin + static_cast<std::ptrdiff_t>(views)), 1));
+    }
+    return torch::cat(controls).contiguous();
+  }
+
   // Latents [1, C, T, H, W] of each RGB video in the tensor [3 k, T, H, W].
   Tensors encode(const Sample& sample, const char* name) const {
     const auto video = sample.tensors.find(name);

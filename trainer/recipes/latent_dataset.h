@@ -22,9 +22,9 @@ struct LatentOptions {
 
 /// Samples of `clips` with `video` (uint8 [3, T, H, W]) or raw `latents` replaced by normalised
 /// `latents` ([C, T', H', W'] float32), and each video of `control` likewise with
-/// `control_latents`; other tensors and texts stay. `tokenizer` null: latents are taken as they
-/// are. `settings` are the resolved settings of the data, which say whether an item is the same
-/// window every time and may be kept.
+/// `control_latents` ([k C, T', H', W']; views of several cameras stand along T'); other tensors
+/// and texts stay. `tokenizer` null: latents are taken as they are. `settings` are the resolved
+/// settings of the data, which say whether an item is the same window every time and may be kept.
 std::shared_ptr<Dataset> latent_dataset(std::shared_ptr<Dataset> clips,
                                         std::shared_ptr<modules::VideoTokenizer> tokenizer,
                                         const Json& settings, const LatentOptions& options,

@@ -16,8 +16,9 @@ Json without_views(Json config) {
 
 }  // namespace
 
-MultiViewRecipe::MultiViewRecipe(const Json& config, const std::string& where)
-    : DiffusionRecipe(without_views(config), where) {
+MultiViewRecipe::MultiViewRecipe(const Json& config, const std::string& where, bool views)
+    : DiffusionRecipe(without_views(config), where), has_views_(views) {
+  if (!views) return;
   views_.views = config.value("views", Json::object());
   require(views_.views.is_object(), where, ".views: expected an object, got ",
           modules::describe(views_.views));
@@ -30,6 +31,7 @@ MultiViewRecipe::MultiViewRecipe(const Json& config, const std::string& where)
 
 Json MultiViewRecipe::resolved_config() const {
   Json json = DiffusionRecipe::resolved_config();
+  if (!has_views_) return json;
   json.update(modules::write_fields(views_));
   json["type"] = "multiview";
   return json;
@@ -54,10 +56,12 @@ bool MultiViewRecipe::base_has_views() const {
 }
 
 std::shared_ptr<CosmosTransformer3DModel> MultiViewRecipe::fresh_transformer() const {
+  if (!has_views_) return DiffusionRecipe::fresh_transformer();
   return std::make_shared<CosmosMultiViewTransformer3DModel>(view_config());
 }
 
 std::shared_ptr<CosmosTransformer3DModel> MultiViewRecipe::read_transformer() const {
+  if (!has_views_) return DiffusionRecipe::read_transformer();
   const MultiViewConfig config = view_config();
   if (base_has_views()) return DiffusionRecipe::read_transformer();
   require(!this->config().lora, where(),
@@ -70,10 +74,11 @@ std::shared_ptr<CosmosTransformer3DModel> MultiViewRecipe::read_transformer() co
 }
 
 std::shared_ptr<modules::Model> MultiViewRecipe::model_without_weights() {
-  return base_has_views() ? DiffusionRecipe::model_without_weights() : nullptr;
+  return !has_views_ || base_has_views() ? DiffusionRecipe::model_without_weights() : nullptr;
 }
 
 double MultiViewRecipe::tokens_per_sample() const {
+  if (!has_views_) return DiffusionRecipe::tokens_per_sample();
   const Json cameras = config().data.value("cameras", Json::array());
   return DiffusionRecipe::tokens_per_sample() *
          static_cast<double>(std::max<size_t>(cameras.size(), 1));
@@ -81,7 +86,7 @@ double MultiViewRecipe::tokens_per_sample() const {
 
 MultiViewRecipe::Draws MultiViewRecipe::draw(const Batch& batch, uint64_t seed, bool training,
                                              int64_t repeat) {
-  require(batch.tensors.count("view_indices") > 0, where(),
+  require(!has_views_ || batch.tensors.count("view_indices") > 0, where(),
           ".data: the samples do not say which camera a view is (view_indices)");
   return DiffusionRecipe::draw(batch, seed, training, repeat);
 }

@@ -30,8 +30,9 @@ struct MultiViewRecipeConfig {
 
 class MultiViewRecipe : public DiffusionRecipe {
  public:
-  /// Reads and checks the settings; opens nothing.
-  MultiViewRecipe(const Json& config, const std::string& where);
+  /// Reads and checks the settings; opens nothing. A recipe built on this one may be for one view
+  /// as well: `views` false, and all is as in DiffusionRecipe.
+  MultiViewRecipe(const Json& config, const std::string& where, bool views = true);
   Json resolved_config() const override;
   double tokens_per_sample() const override;
   /// Only of a folder that has views: a base's file lacks the embeddings.
@@ -42,10 +43,13 @@ class MultiViewRecipe : public DiffusionRecipe {
   std::shared_ptr<modules::CosmosTransformer3DModel> fresh_transformer() const override;
   std::shared_ptr<modules::CosmosTransformer3DModel> read_transformer() const override;
 
- private:
+  bool has_views() const { return has_views_; }
   modules::MultiViewConfig view_config() const;
+  /// Whether the folder of `model.path` is a multi-view model's.
   bool base_has_views() const;
 
+ private:
+  bool has_views_;
   MultiViewRecipeConfig views_;
 };
 

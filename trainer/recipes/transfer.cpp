@@ -5,12 +5,16 @@
 #include "modules/hub/model_weights.h"
 #include "modules/hub/registry.h"
 #include "modules/pipeline/world_pipeline.h"
+#include "modules/transfer/multiview_control_net.h"
 
 namespace cosmos::trainer {
 namespace {
 
 using modules::ControlNetConfig;
 using modules::CosmosControlNetModel;
+using modules::CosmosMultiViewControlNetModel;
+using modules::CosmosTransformer3DModel;
+using modules::MultiViewControlConfig;
 
 // Apart from the base recipe's draws for the same sample.
 constexpr uint64_t kControlStream = uint64_t{1} << 63;
@@ -29,6 +33,12 @@ std::pair<Json, Json> split(const Json& config) {
   return {own, rest};
 }
 
+// Whether the config is for clips of several cameras.
+bool says_views(const Json& config) {
+  const Json data = config.value("data", Json::object());
+  return config.contains("views") || (data.is_object() && data.contains("cameras"));
+}
+
 // Weights of latent frames as those of their tokens.  [B, T] -> [B, t h w, 1]
 Tensor frame_map(const Tensor& weights, const Tensor& latents, const std::vector<int64_t>& patch) {
   const int64_t tokens = latents.size(3) / patch[1] * (latents.size(4) / patch[2]);
@@ -38,7 +48,7 @@ Tensor frame_map(const Tensor& weights, const Tensor& latents, const std::vector
 }  // namespace
 
 TransferRecipe::TransferRecipe(const Json& config, const std::string& where)
-    : DiffusionRecipe(split(config).second, where) {
+    : MultiViewRecipe(split(config).second, where, says_views(config)) {
   modules::read_fields(split(config).first, transfer_, where, modules::UnknownKeys::kRefuse);
   require(transfer_.control_dropout >= 0 && transfer_.control_dropout <= 1, where,
           ".control_dropout: expected 0 to 1, got ", transfer_.control_dropout);
@@ -48,32 +58,65 @@ TransferRecipe::TransferRecipe(const Json& config, const std::string& where)
           ".lora: the control branch is trained whole; leave lora out");
   const Json& net = transfer_.control_net;
   require(net.is_object(), where, ".control_net: expected an object, got ", modules::describe(net));
-  if (!net.contains("path"))
-    modules::refuse_unknown(net, {"n_controlnet_blocks", "control_channels"},
-                            where + ".control_net");
+  std::vector<std::string> settings = {"path", "n_controlnet_blocks", "control_channels"};
+  if (has_views()) settings.emplace_back("hint_layers");
+  modules::refuse_unknown(net, settings, where + ".control_net");
   const Json& data = this->config().data;
-  require(data.value("type", "") != "video" || !data.value("control", "").empty(), where,
+  require(!data.contains("control") || !data.value("control", "").empty(), where,
           ".data.control: expected edge, blur or the name of a folder of control videos, got none");
 }
 
 Json TransferRecipe::resolved_config() const {
-  Json json = DiffusionRecipe::resolved_config();
+  Json json = MultiViewRecipe::resolved_config();
   json.update(modules::write_fields(transfer_));
   json["type"] = "transfer";
   return json;
 }
 
-ControlNetConfig TransferRecipe::net_config() const {
-  const Json& net = transfer_.control_net;
-  if (net.contains("path")) {
-    const auto file = std::filesystem::path(net["path"].get<std::string>()) / "config.json";
-    return ControlNetConfig::from_json(modules::read_json(file), file.string());
-  }
-  return ControlNetConfig::of_base(dit_config(), net.value("n_controlnet_blocks", int64_t{4}),
-                                   net.value("control_channels", int64_t{128}));
+// config.json of `control_net.path`; "" of a fresh net, and where --plan comes before the download.
+std::filesystem::path TransferRecipe::net_file() const {
+  const std::filesystem::path dir = transfer_.control_net.value("path", "");
+  return std::filesystem::exists(dir) ? dir / "config.json" : "";
 }
 
-std::shared_ptr<modules::CosmosTransformer3DModel> TransferRecipe::transformer() {
+int64_t TransferRecipe::net_blocks() const {
+  const std::filesystem::path file = net_file();
+  if (file.empty()) return transfer_.control_net.value("n_controlnet_blocks", int64_t{4});
+  return ControlNetConfig::from_json(modules::read_json(file), file.string()).n_controlnet_blocks;
+}
+
+std::shared_ptr<CosmosControlNetModel> TransferRecipe::fresh_net() const {
+  const Json& net = transfer_.control_net;
+  const int64_t channels = net.value("control_channels", int64_t{128});
+  if (!has_views())
+    return std::make_shared<CosmosControlNetModel>(
+        ControlNetConfig::of_base(dit_config(), net_blocks(), channels));
+  auto config = MultiViewControlConfig::of_base(view_config(), net_blocks(), channels);
+  config.hint_layers = net.value("hint_layers", config.hint_layers);
+  return std::make_shared<CosmosMultiViewControlNetModel>(config);
+}
+
+std::shared_ptr<CosmosControlNetModel> TransferRecipe::read_net() const {
+  const std::string path = transfer_.control_net["path"].get<std::string>();
+  const auto model = modules::load_model(path);
+  const char* wanted = has_views() ? "CosmosMultiViewControlNetModel" : "CosmosControlNetModel";
+  require(model->class_name() == wanted, where(), ".control_net.path: ", path, ": expected a ",
+          wanted, has_views() ? " (the recipe is for several cameras)" : "", ", got a ",
+          model->class_name());
+  return std::dynamic_pointer_cast<CosmosControlNetModel>(model);
+}
+
+std::shared_ptr<CosmosTransformer3DModel> TransferRecipe::read_transformer() const {
+  const std::string path = config().model["path"].get<std::string>();
+  require(has_views() || !base_has_views(), where(), ".model.path: ", path,
+          " is a model of several cameras: say so with \"views\": {}, and give it their data");
+  require(!has_views() || base_has_views(), where(), ".model.path: ", path,
+          ": expected a CosmosMultiViewTransformer3DModel: frozen, fresh camera embeddings stay ",
+          "as they are drawn; train the base first (recipe multiview)");
+  return MultiViewRecipe::read_transformer();
+}
+
+std::shared_ptr<CosmosTransformer3DModel> TransferRecipe::transformer() {
   auto base = DiffusionRecipe::transformer();
   if (!frozen_) {
     for (auto& parameter : base->parameters()) parameter.set_requires_grad(false);
@@ -85,15 +128,11 @@ std::shared_ptr<modules::CosmosTransformer3DModel> TransferRecipe::transformer()
 
 std::shared_ptr<CosmosControlNetModel> TransferRecipe::control_net() {
   if (net_) return net_;
-  const Json& net = transfer_.control_net;
   const auto base = transformer();
-  if (net.contains("path")) {
-    net_ = std::dynamic_pointer_cast<CosmosControlNetModel>(
-        modules::load_model(net["path"].get<std::string>()));
-    require(net_ != nullptr, where(), ".control_net.path: ", net["path"].get<std::string>(),
-            " is not a CosmosControlNetModel folder");
+  if (transfer_.control_net.contains("path")) {
+    net_ = read_net();
   } else {
-    net_ = std::make_shared<CosmosControlNetModel>(net_config());
+    net_ = fresh_net();
     net_->copy_base(*base);
   }
   fit_interval(*base, *net_);
@@ -104,12 +143,14 @@ std::shared_ptr<CosmosControlNetModel> TransferRecipe::control_net() {
 std::shared_ptr<modules::Model> TransferRecipe::model_for_plan() {
   if (net_) return net_;
   const modules::SkipInit skip;
-  return std::make_shared<CosmosControlNetModel>(net_config());
+  const std::filesystem::path file = net_file();
+  if (file.empty()) return fresh_net();
+  return modules::make_model(modules::read_json(file), file.string());
 }
 
 TransferRecipe::Draws TransferRecipe::draw(const Batch& batch, uint64_t seed, bool training,
                                            int64_t repeat) {
-  Draws draws = DiffusionRecipe::draw(batch, seed, training, repeat);
+  Draws draws = MultiViewRecipe::draw(batch, seed, training, repeat);
   const auto control = batch.tensors.find("control_latents");
   require(control != batch.tensors.end(), where(), ".data: the samples have no control video");
   const Tensor latents = control->second;
@@ -169,8 +210,8 @@ Loss TransferRecipe::loss(const Batch& batch, const StepContext& context) {
 // branch has a share of its blocks.
 double TransferRecipe::flops_per_sample() const {
   const double base = DiffusionRecipe::flops_per_sample();
-  const double share = static_cast<double>(net_config().n_controlnet_blocks) /
-                       static_cast<double>(dit_config().num_layers);
+  const double share =
+      static_cast<double>(net_blocks()) / static_cast<double>(dit_config().num_layers);
   return base * (2.0 / 3 + share);
 }
 

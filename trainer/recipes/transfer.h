@@ -13,9 +13,16 @@
 // Several controls ("control": "edge,blur") go through the one branch, and their residuals are
 // added up; with "control_weights": "per_frame" each latent frame of each has a weight drawn from
 // U(0, 1), divided by max(1, their sum) as in generation.
+//
+// Of several cameras ("views" as in the "multiview" recipe, data of type "multiview", each camera
+// with its control video) base and branch are multi-view models. The base must have camera
+// embeddings already: frozen, it would keep them as they were drawn.
+//
+//   {"type": "transfer", "model": {"path": MULTI_VIEW_BASE}, "views": {"state_t": 8}, ...,
+//    "data": {"type": "multiview", "path": DIR, "cameras": [...], "control": "hdmap"}}
 
 #include "modules/transfer/control_net.h"
-#include "trainer/recipes/diffusion.h"
+#include "trainer/recipes/multiview.h"
 
 namespace cosmos::trainer {
 
@@ -27,15 +34,18 @@ struct TransferConfig {
   template <typename Visitor>
   void fields(Visitor& v) {
     v("control_net", control_net,
-      "{\"path\": DIR} of a CosmosControlNetModel folder, or for a fresh one "
-      "{\"n_controlnet_blocks\": 4, \"control_channels\": 128}");
+      "{\"path\": DIR} of a CosmosControlNetModel folder, or for a fresh one (and for --plan "
+      "before "
+      "the download) {\"n_controlnet_blocks\": 4, \"control_channels\": 128}, of several views "
+      "also "
+      "\"hint_layers\": 7");
     v("control_dropout", control_dropout, "share of the clips whose control becomes zeros");
     v("control_weights", control_weights,
       "one, or per_frame: drawn for every latent frame of every control");
   }
 };
 
-class TransferRecipe : public DiffusionRecipe {
+class TransferRecipe : public MultiViewRecipe {
  public:
   /// Reads and checks the settings; opens nothing.
   TransferRecipe(const Json& config, const std::string& where);
@@ -59,9 +69,14 @@ class TransferRecipe : public DiffusionRecipe {
   Draws draw(const Batch& batch, uint64_t seed, bool training, int64_t repeat) override;
   modules::NetworkOptions network_options(const ControlDraw& control,
                                           std::optional<double> fps) const override;
+  std::shared_ptr<modules::CosmosTransformer3DModel> read_transformer() const override;
 
  private:
-  modules::ControlNetConfig net_config() const;
+  std::filesystem::path net_file() const;
+  int64_t net_blocks() const;
+  /// Inside SkipInit with no weights.
+  std::shared_ptr<modules::CosmosControlNetModel> fresh_net() const;
+  std::shared_ptr<modules::CosmosControlNetModel> read_net() const;
 
   TransferConfig transfer_;
   std::shared_ptr<modules::CosmosControlNetModel> net_;

@@ -100,6 +100,48 @@ TEST_CASE("clips that one camera lacks are left out and named", "[data][multivie
   CHECK_THAT(data->left_out()[1].second, Contains("too short"));
 }
 
+TEST_CASE("every camera comes with its control video", "[data][multiview][transfer]") {
+  if (!media_available()) return;
+  const test::TempFolder dir;
+  // hdmap/ has the frames of camera k + 2.
+  for (const int64_t k : {0, 1}) {
+    const std::string camera = k ? "left" : "front";
+    write_clip(dir / "videos" / camera / "a.mp4", 9, k);
+    write_clip(dir / "hdmap" / camera / "a.mp4", 10, k + 2);
+  }
+  fs::create_directories(dir / "captions/left");
+  std::ofstream(dir / "captions/left/a.json") << R"({"caption": "a street"})";
+  Json config = settings(dir.path());
+  config["control"] = "hdmap";
+  const Sample one = make_dataset(config, "data")->get(0, 7, 3);
+  CHECK(one.text.at("caption") == "a street");
+  const auto light = [](const Tensor& x) { return x.to(torch::kFloat32).mean({2, 3}); };
+  const Tensor more = light(one.tensors.at("control")) - light(one.tensors.at("video"));
+  REQUIRE(more.sizes() == at::IntArrayRef({6, 5}));
+  CHECK((more - 10).abs().max().item<double>() < 2.5);  // the same times, camera by camera
+
+  // Two controls: all views of the first, then those of the second. Blur of even frames is them.
+  config["control"] = "hdmap,blur";
+  const Sample two = make_dataset(config, "data")->get(0, 7, 3);
+  const Tensor control = two.tensors.at("control");
+  REQUIRE(control.size(0) == 12);
+  CHECK(control.narrow(0, 0, 6).equal(one.tensors.at("control")));
+  CHECK(
+      (light(control.narrow(0, 6, 6)) - light(one.tensors.at("video"))).abs().max().item<double>() <
+      2.5);
+
+  // What is wrong with a control is said with its camera.
+  fs::remove(dir / "hdmap/left/a.mp4");
+  config["control"] = "hdmap";
+  CHECK_THROWS_WITH(make_dataset(config, "data"),
+                    Contains("left/a.mp4 has no hdmap video (control)"));
+  write_clip(dir / "hdmap/left/a.mp4", 6, 3);
+  CHECK_THROWS_WITH(make_dataset(config, "data"),
+                    Contains("hdmap/left/a.mp4: too short: 6 frames, left/a.mp4 is used up to 9"));
+  config["to"] = 0.6;
+  CHECK(make_dataset(config, "data")->size() == 1);
+}
+
 TEST_CASE("multi-view settings that cannot work are refused", "[data][multiview]") {
   const auto refused = [](const char* change, const std::string& part) {
     Json config = settings("nowhere");
@@ -110,6 +152,8 @@ TEST_CASE("multi-view settings that cannot work are refused", "[data][multiview]
   refused(R"({"cameras": ["a=front_wide", "b=0"]})", "each camera once");
   refused(R"({"cameras": ["a=front_wied"]})", "did you mean front_wide");
   refused(R"({"height": 0})", "data.height");
+  refused(R"({"control": "../hdmap"})", "data.control");
+  refused(R"({"control": "edge", "control_strength": "lo"})", "data.control_strength");
   refused(R"({"camera": 1})", "did you mean cameras");
   CHECK_THROWS_WITH(make_dataset(settings("nowhere"), "data"), Contains("nowhere"));
 }
