@@ -58,7 +58,7 @@ cxxopts::Options make_options() {
     ("transformer", "transformer folder, with --vae instead of --pipeline", text())
     ("vae", "tokenizer folder, with --transformer instead of --pipeline", text())
     ("scheduler", "scheduler_config.json for --transformer and --vae (default: flow, shift 5)", text())
-    ("distilled", "the transformer is a few-step student (NVIDIA's base/distilled, distilled/general/edge): its 4 steps, no guidance, instead of the pipeline's scheduler")
+    ("distilled", "the transformer is a few-step student (NVIDIA's base/distilled, distilled/general/edge: 4 steps; Transfer1's edge_control_distilled: 1): its steps, no guidance, instead of the pipeline's scheduler")
     ("adapter", "LoRA to put on the transformer: PEFT folder or diffusers file's folder", text())
     ("save-pipeline", "also write the pipeline as one folder that diffusers loads", text())
     ("prompts", "JSONL of clips to generate", text())

@@ -53,7 +53,9 @@ inline modules::WorldPipeline load_pipeline(const cxxopts::ParseResult& args, bo
     add_control_net(pipeline, item.substr(0, equal), item.substr(equal + 1), options);
   }
   if (args.count("distilled"))
-    pipeline.scheduler = modules::scheduler_json(modules::DistilledConfig{});
+    pipeline.scheduler = pipeline.index.class_name == "CosmosTransfer1Pipeline"
+                             ? modules::scheduler_json(modules::OneStepConfig{})
+                             : modules::scheduler_json(modules::DistilledConfig{});
   if (args.count("adapter")) {
     load_adapter(*pipeline.transformer, text_of(args, "adapter"));
     pipeline.transformer->eval();

@@ -4,9 +4,21 @@
 
 namespace cosmos::modules {
 
-bool is_distilled(const Json& scheduler) {
+namespace {
+
+bool is_class(const Json& scheduler, const char* wanted) {
   const auto name = scheduler.find("_class_name");
-  return name != scheduler.end() && *name == DistilledConfig::kClassName;
+  return name != scheduler.end() && *name == wanted;
+}
+
+}  // namespace
+
+bool is_one_step(const Json& scheduler) {
+  return is_class(scheduler, OneStepConfig::kClassName);
+}
+
+bool is_distilled(const Json& scheduler) {
+  return is_class(scheduler, DistilledConfig::kClassName) || is_one_step(scheduler);
 }
 
 std::vector<double> DistilledSampler::timesteps() const {

@@ -12,6 +12,7 @@
 //   FlowMatchEulerDiscreteScheduler  dx / dsigma                       clean latents
 //   CosmosRes2ABScheduler            clean latents                     clean latents
 //   CosmosDistilledScheduler         velocity n - x0                   clean latents
+//   CosmosOneStepScheduler           not used                          clean latents
 //
 // x is float32 (float64 inside CosmosRes2ABScheduler). A sampler remembers its past outputs: one
 // object per clip, and steps in order. Agreement with diffusers 0.42.1:

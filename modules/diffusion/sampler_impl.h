@@ -74,7 +74,7 @@ class DistilledSampler : public Sampler {
   explicit DistilledSampler(std::vector<double> sigmas) : Sampler(std::move(sigmas)) {}
   Tensor step(const Tensor& output, const Tensor& x) override;
   Tensor step_x0(const Tensor& x0, const Tensor& x) override;
-  double initial_scale() const override { return 1; }
+  double initial_scale() const override { return sigmas_.front(); }  // 1 of a flow
   std::vector<double> timesteps() const override;
 
  private:

@@ -152,6 +152,23 @@ struct DistilledConfig {
   }
 };
 
+/// Transfer1's distilled network (EDM): its first call, at `sigma_max`, gives the clip. diffusers
+/// has no such class; the name is ours.
+struct OneStepConfig {
+  static constexpr const char* kClassName = "CosmosOneStepScheduler";
+  double sigma_max = 80.0;
+  double sigma_data = 0.5;
+
+  template <typename Visitor>
+  void fields(Visitor& v) {
+    v("sigma_max", sigma_max);
+    v("sigma_data", sigma_data);
+  }
+};
+
+/// Whether it is a OneStepConfig's.
+bool is_one_step(const Json& scheduler);
+
 /// Whether it is a scheduler_config.json of a distilled model, which has learned guidance and takes
 /// none.
 bool is_distilled(const Json& scheduler);

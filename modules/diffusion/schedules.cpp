@@ -150,9 +150,16 @@ std::unique_ptr<Sampler> make(const Json& config, int64_t steps, bool nvidia,
   if (name == DistilledConfig::kClassName)
     return std::make_unique<DistilledSampler>(
         distilled_sigmas(read<DistilledConfig>(config, where), steps, where));
+  if (name == OneStepConfig::kClassName) {
+    const auto own = read<OneStepConfig>(config, where);
+    require(own.sigma_max > 0, where, ": sigma_max: expected a positive number, got ",
+            own.sigma_max);
+    require(steps == 1, where, ": ", name, " takes one step, got ", steps);
+    return std::make_unique<DistilledSampler>(std::vector<double>{own.sigma_max, 0});
+  }
   const std::string near = nearest(
       name, {UniPcConfig::kClassName, EdmEulerConfig::kClassName, FlowMatchEulerConfig::kClassName,
-             Res2abConfig::kClassName, DistilledConfig::kClassName});
+             Res2abConfig::kClassName, DistilledConfig::kClassName, OneStepConfig::kClassName});
   fail(where, ": _class_name: ", name, " is not a sampler of ours",
        near.empty() ? "" : " (did you mean " + near + "?)");
 }

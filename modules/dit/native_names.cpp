@@ -65,7 +65,8 @@ NameMap predict1_block() {
 
 }  // namespace
 
-NameMap dit_block_names() {
+NameMap dit_block_names(DitGeneration generation) {
+  if (generation == DitGeneration::kPredict1) return predict1_block();
   NameMap names;
   int norm = 1;
   for (const std::string part : {"self_attn", "cross_attn", "mlp"}) {
@@ -89,20 +90,30 @@ NameMap dit_block_names() {
   return names;
 }
 
-NameMap dit_native_names(DitGeneration generation) {
-  const bool first = generation == DitGeneration::kPredict1;
+namespace {
+
+NameMap stem_names(const char* time_norm) {
   NameMap names;
   names.add("x_embedder.proj.1.weight", "patch_embed.proj.weight");
   for (const std::string axis : {"t", "h", "w"})
     names.add("extra_pos_embedder.pos_emb_" + axis, "learnable_pos_embed.pos_emb_" + axis);
   for (const std::string layer : {"linear_1", "linear_2"})
     names.add("t_embedder.1." + layer + ".weight", "time_embed.t_embedder." + layer + ".weight");
-  names.add(first ? "affline_norm.weight" : "t_embedding_norm.weight", "time_embed.norm.weight");
-  if (first) {
-    names.add("blocks.block*", "transformer_blocks.*", predict1_block());
-  } else {
-    names.add("blocks.*", "transformer_blocks.*", dit_block_names());
-  }
+  names.add(time_norm, "time_embed.norm.weight");
+  return names;
+}
+
+}  // namespace
+
+NameMap predict1_stem_names() {
+  return stem_names("affline_norm.weight");
+}
+
+NameMap dit_native_names(DitGeneration generation) {
+  const bool first = generation == DitGeneration::kPredict1;
+  NameMap names = first ? predict1_stem_names() : stem_names("t_embedding_norm.weight");
+  names.add(first ? "blocks.block*" : "blocks.*", "transformer_blocks.*",
+            dit_block_names(generation));
   const std::string modulation =
       first ? "final_layer.adaLN_modulation." : "final_layer.adaln_modulation.";
   for (const std::string layer : {"1", "2"})

@@ -11,8 +11,12 @@ namespace cosmos::modules {
 
 enum class DitGeneration { kPredict1, kPredict2 };  ///< 2.5 is spelled as 2 is
 
-/// One block of Predict2's spelling, relative to it; control blocks are spelled alike.
-NameMap dit_block_names();
+/// One block, relative to it; control blocks are spelled alike.
+NameMap dit_block_names(DitGeneration generation = DitGeneration::kPredict2);
+
+/// What the base and a control branch of Transfer1 have in common around their blocks, in
+/// Predict1's spelling: stem, positions, time.
+NameMap predict1_stem_names();
 
 /// Of the network, without a leading "net.".
 NameMap dit_native_names(DitGeneration generation);

@@ -2,6 +2,7 @@
 
 #include <sstream>
 
+#include "modules/diffusion/scheduler_config.h"
 #include "modules/dit/multiview_transformer.h"
 #include "modules/dit/native_names.h"
 #include "modules/hub/atomic_file.h"
@@ -45,6 +46,19 @@ void export_dit(NativeExport& result, const Json& json, const LazyTensors& tenso
     result.created.push_back(
         {"net." + name, "buffer of the rotary embedding that loaders look for"});
   }
+}
+
+// Transfer1 keeps bases and branches in files of their own; only its distilled network, which its
+// scheduler tells, is both in one.
+void export_transfer1(NativeExport& result, const fs::path& dir) {
+  const fs::path scheduler = dir / "scheduler" / "scheduler_config.json";
+  require(is_file(scheduler) && is_one_step(read_json(scheduler)), dir.string(),
+          ": NVIDIA's files hold Transfer1's base or one branch; give the component's folder");
+  const std::string where = dir.string();
+  rename_all(result, open_weights(dir / "transformer").tensors,
+             dit_native_names(DitGeneration::kPredict1), "net.base_model.net.", where);
+  rename_all(result, open_weights(dir / "controlnet").tensors, transfer1_native_names(),
+             "net.net_ctrl.", where);
 }
 
 void export_control(NativeExport& result, const fs::path& dir, const LazyTensors& base) {
@@ -92,6 +106,8 @@ void export_component(NativeExport& result, const fs::path& dir) {
   if (name == "CosmosTransformer3DModel" || name == "CosmosActionTransformer3DModel" ||
       name == "CosmosMultiViewTransformer3DModel") {
     export_dit(result, config, tensors, where);
+  } else if (name == "CosmosTransfer1ControlNetModel") {
+    rename_all(result, tensors, transfer1_native_names(), "net.", where);
   } else if (name == "AutoencoderKLWan") {
     rename_all(result, tensors,
                wan_native_names(list_size("dim_mult"), integer(config, "num_res_blocks", where)),
@@ -121,8 +137,12 @@ NativeExport export_native(const fs::path& dir) {
   }
   const PipelineIndex index = read_pipeline_index(dir);
   require(index.components.count("transformer") > 0, dir.string(), ": has no transformer");
-  export_component(result, dir / "transformer");
   const auto control = index.components.find("controlnet");
+  if (index.class_name == "CosmosTransfer1Pipeline") {
+    export_transfer1(result, dir);
+    return result;
+  }
+  export_component(result, dir / "transformer");
   if (control != index.components.end() && !control->second.class_name.empty())
     export_control(result, dir / "controlnet", open_weights(dir / "transformer").tensors);
   return result;

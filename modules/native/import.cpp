@@ -211,6 +211,46 @@ void import_dit(Work& work, DitGeneration generation) {
   drop_rest(work, dit_superfluous);
 }
 
+void import_transfer1(Work& work) {
+  work.result.family = "Transfer1 control branch";
+  LazyTensors tensors = take(work, transfer1_native_names());
+  const Json config = transfer1_config_of(tensors, work.where);
+  note_rope(work, config);
+  add_component(work, "controlnet", config, std::move(tensors));
+  drop_rest(work, transfer1_superfluous);
+}
+
+// The keys below `prefix`, taken out of `keys`.
+NativeKeys below(NativeKeys& keys, const std::string& prefix) {
+  NativeKeys part;
+  for (auto entry = keys.tensors.begin(); entry != keys.tensors.end();) {
+    if (entry->first.rfind(prefix, 0) != 0) {
+      ++entry;
+      continue;
+    }
+    const std::string name = entry->first.substr(prefix.size());
+    part.spelled[name] = keys.spelled.at(entry->first);
+    part.tensors[name] = entry->second;
+    entry = keys.tensors.erase(entry);
+  }
+  return part;
+}
+
+constexpr const char* kBase = "base_model.net.";
+constexpr const char* kBranch = "net_ctrl.";
+
+// Transfer1's distillation trains a base and a branch as one network, and writes it as one file.
+void import_distilled(Work& work) {
+  NativeKeys base = below(work.keys, kBase), branch = below(work.keys, kBranch);
+  drop_rest(work, dit_superfluous);
+  work.keys = std::move(base);
+  import_dit(work, DitGeneration::kPredict1);
+  work.keys = std::move(branch);
+  import_transfer1(work);
+  work.result.family = "one-step Transfer1 network";
+  work.result.one_step = true;
+}
+
 int64_t count_levels(const LazyTensors& tensors, const std::string& prefix,
                      const std::string& suffix) {
   int64_t count = 0;
@@ -298,11 +338,10 @@ void refuse(const Work& work) {
   };
   require(!has("lora_A"), work.where,
           ": holds LoRA factors inside the model; merge them where they were trained");
-  require(!has("zero_blocks.") && !has("input_hint_block"), work.where,
-          ": a control branch of Transfer1, which has no Hugging Face class");
   fail(work.where, ": no model known here has these keys (first: ",
        work.keys.tensors.empty() ? "none" : printable(work.keys.tensors.begin()->first),
-       "); known are Predict1, Predict2, Predict2.5, Transfer2.5, Wan's VAE and Cosmos Tokenizer");
+       "); known are Predict1, Predict2, Predict2.5, Transfer1, Transfer2.5, Wan's VAE and Cosmos ",
+       "Tokenizer");
 }
 
 }  // namespace
@@ -335,8 +374,18 @@ NativeImport import_native(const WeightSource& source, const std::string& where,
   require(options.config.is_object(), where, ": config: expected an object");
   Work work{unwrap_keys(source, where, options.ema), where, options, {}};
   work.result.dropped = work.keys.dropped;
-  const auto has = [&](const char* name) { return work.keys.tensors.count(name) > 0; };
-  if (has("blocks.block0.blocks.0.block.attn.to_q.0.weight") && !has("zero_blocks.block0.weight")) {
+  const auto has = [&](const std::string& name) { return work.keys.tensors.count(name) > 0; };
+  const std::string predict1 = "blocks.block0.blocks.0.block.attn.to_q.0.weight";
+  if (has(kBase + predict1) && has(kBranch + predict1)) {
+    import_distilled(work);
+  } else if (has(kBase + predict1)) {  // Transfer1's base, for a program that holds both
+    NativeKeys base = below(work.keys, kBase);
+    drop_rest(work, dit_superfluous);
+    work.keys = std::move(base);
+    import_dit(work, DitGeneration::kPredict1);
+  } else if (has(predict1) && has("zero_blocks.block0.weight")) {
+    import_transfer1(work);
+  } else if (has(predict1)) {
     import_dit(work, DitGeneration::kPredict1);
   } else if (has("blocks.0.self_attn.q_proj.weight")) {
     import_dit(work, DitGeneration::kPredict2);

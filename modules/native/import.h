@@ -30,6 +30,7 @@ struct NativeImport {
   std::vector<KeyNote> dropped;    ///< of the file, in the file's spelling
   std::vector<KeyNote> created;    ///< of the components, COMPONENT/KEY
   std::vector<std::string> notes;  ///< what the weights did not say and was assumed
+  bool one_step = false;           ///< Transfer1's distilled network: clean latents in one call
 };
 
 struct ImportOptions {

@@ -37,11 +37,10 @@ Json unipc_scheduler() {
 }  // namespace
 
 PipelineKind pipeline_of(const NativeImport& import) {
-  const NativeComponent* transformer = nullptr;
-  bool control = false;
+  const NativeComponent *transformer = nullptr, *control = nullptr;
   for (const auto& component : import.components) {
     if (component.name == "transformer") transformer = &component;
-    control = control || component.name == "controlnet";
+    if (component.name == "controlnet") control = &component;
   }
   require(transformer != nullptr, "a ", import.family,
           " makes no pipeline; give the transformer and name the VAE with --vae");
@@ -50,6 +49,9 @@ PipelineKind pipeline_of(const NativeImport& import) {
   if (transformer->config["_class_name"] == "CosmosMultiViewTransformer3DModel" &&
       config.use_crossattn_projection)
     return {"Cosmos2_5_PredictBasePipeline", scheduler_json(predict25_scheduler(false))};
+  if (control && control->config["_class_name"] == "CosmosTransfer1ControlNetModel")
+    return {"CosmosTransfer1Pipeline",
+            import.one_step ? scheduler_json(OneStepConfig{}) : edm_scheduler()};
   if (control) return {"Cosmos2_5_TransferPipeline", unipc_scheduler()};
   if (config.use_crossattn_projection) return {"Cosmos2_5_PredictBasePipeline", unipc_scheduler()};
   const bool video = config.in_channels > config.out_channels;  // a condition mask comes in

@@ -176,12 +176,14 @@ WorldFamily settings_of(const WorldPipeline& pipeline, Compat compat) {
   if (const auto* model = multi_view(*pipeline.transformer))
     family = multi_view_settings(family, pipeline.vae->video_frames(model->view_config().state_t));
   if (is_distilled(pipeline.scheduler)) {
-    require(family.formulation == Formulation::kRectifiedFlow,
-            "scheduler_config.json: ", DistilledConfig::kClassName, " is for Predict2.5 and ",
-            "Transfer2.5, the pipeline is a ", family.class_name);
-    family.steps = DistilledConfig{}.trained_steps;
+    const bool one = is_one_step(pipeline.scheduler);
+    require(family.formulation == (one ? Formulation::kEdm : Formulation::kRectifiedFlow),
+            "scheduler_config.json: ", pipeline.scheduler["_class_name"].get<std::string>(),
+            " is for ", one ? "Transfer1" : "Predict2.5 and Transfer2.5", ", the pipeline is a ",
+            family.class_name);
+    family.steps = one ? 1 : DistilledConfig{}.trained_steps;
     family.guidance = 0;
-    family.condition_time = 0.0001 / 1.0001;  // level 0.0001 as the network's time
+    if (!one) family.condition_time = 0.0001 / 1.0001;  // level 0.0001 as the network's time
   }
   return family;
 }

@@ -154,6 +154,8 @@ class Generation {
       return modules::make_sampler(scheduler, steps);
     }
     if (!nvidia_) return modules::make_sampler(pipeline_.scheduler, steps);
+    if (family_.takes_control && family_.formulation == Formulation::kEdm)
+      return modules::make_sampler(scheduler_json(Res2abConfig{}), steps);
     if (family_.takes_control)
       return make_nvidia_sampler(scheduler_json(predict25_scheduler(false)), steps);
     return make_nvidia_sampler(pipeline_.scheduler, steps);

@@ -85,6 +85,16 @@ TEST_CASE("a distilled model takes the steps of the trigonometric flow", "[diffu
   CHECK(make_sampler(scheduler_json(DistilledConfig{}), 4)->timesteps()[1] == Approx(937.5));
 }
 
+TEST_CASE("a one-step model's first clean latents are the clip", "[diffusion]") {
+  const auto sampler = make_sampler(scheduler_json(OneStepConfig{}), 1);
+  CHECK(sampler->initial_scale() == 80);
+  CHECK(sampler->sigmas() == std::vector<double>{80, 0});
+  const Tensor x0 = torch::linspace(-1, 1, 7);
+  CHECK(sampler->step_x0(x0, torch::full({7}, 40.0)).equal(x0));
+  CHECK_THROWS_WITH(make_sampler(scheduler_json(OneStepConfig{}), 4),
+                    Catch::Contains("takes one step, got 4"));
+}
+
 TEST_CASE("every sampler lands on the data when the model knows it", "[diffusion]") {
   const Tensor x0 = torch::linspace(-1, 1, 7);
   std::vector<Json> configs = {scheduler_json(predict25_scheduler(false)),

@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "modules/diffusion/scheduler_config.h"
 #include "modules/hub/json_file.h"
 #include "modules/hub/model_weights.h"
 #include "modules/hub/pipeline_folder.h"
@@ -14,6 +15,7 @@
 #include "modules/native/pipeline.h"
 #include "modules/registry.h"
 #include "modules/transfer/multiview_control_net.h"
+#include "modules/transfer/transfer1.h"
 #include "test/modules/hub/hostile.h"
 #include "test/modules/tokenizer/tokenizers.h"
 
@@ -189,6 +191,97 @@ TEST_CASE("Multi-view control branches come in with their base and go out", "[na
       if (key != "max_size" && key[0] != '_') CHECK(component.config[key] == value);
     }
   }
+}
+
+namespace {
+
+Json transfer1() {
+  return {{"_class_name", "CosmosTransfer1ControlNetModel"},
+          {"num_control_blocks", 2},
+          {"in_channels", 17},
+          {"hint_channels", 20},
+          {"num_attention_heads", 2},
+          {"attention_head_dim", 12},
+          {"mlp_ratio", 2.0},
+          {"text_embed_dim", 8},
+          {"adaln_lora_dim", 4},
+          {"max_size", {4, 8, 8}},
+          {"hint_widths", {6, 10}}};
+}
+
+void check_config(const Json& got, const Json& want) {
+  for (const auto& [key, value] : want.items()) {
+    INFO(key);
+    CHECK(got[key] == value);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Transfer1's branch comes in and goes out, without the head it never uses", "[native]") {
+  const RoundTrip trip(transfer1());
+  LazyTensors native = trip.native();
+  CHECK(native.count("net.x_embedder2.proj.1.weight") == 1);
+  CHECK(native.count("net.input_hint_block.4.bias") == 1);
+  CHECK(native.count("net.zero_blocks.block1.weight") == 1);
+  CHECK(native.count("net.blocks.block1.blocks.0.block.attn.to_q.0.weight") == 1);
+  native["net.final_layer.linear.weight"] = lazy_tensors({{"x", torch::ones({2})}}).at("x");
+  const NativeImport import = import_native({.format = "test", .tensors = native}, "x.pt");
+  REQUIRE(import.components.size() == 1);
+  CHECK(import.components[0].name == "controlnet");
+  check_same(import.components[0].tensors, trip.before);
+  check_config(import.components[0].config, transfer1());
+  REQUIRE(import.dropped.size() == 1);
+  CHECK(import.dropped[0].key == "net.final_layer.linear.weight");
+  CHECK_FALSE(import.one_step);
+  native.erase("net.input_hint_block.0.weight");
+  CHECK(has(trip.refusal(native), "hint_embed.0.weight is missing; not a whole control branch"));
+}
+
+TEST_CASE("Transfer1's distilled file is a base and its branch, and makes a one-step pipeline",
+          "[native]") {
+  register_builtin_models();
+  const Json config = dit({{"extra_pos_embed_type", "learnable"},
+                           {"max_size", {4, 8, 8}},
+                           {"rope_scale", {2.0, 1.0, 1.0}}});
+  const auto base = make_model(config, "test"), net = make_model(transfer1(), "test");
+  fill(*base);
+  fill(*net);
+  const TempFolder folder;
+  save_model(folder / "pipeline/transformer", *base);
+  save_model(folder / "pipeline/controlnet", *net);
+  write_json(folder / "pipeline/scheduler/scheduler_config.json", scheduler_json(OneStepConfig{}));
+  write_pipeline_index(folder / "pipeline",
+                       {.class_name = "CosmosTransfer1Pipeline",
+                        .components = {{"transformer", {"diffusers", base->class_name()}},
+                                       {"controlnet", {"cosmos", net->class_name()}}}});
+  const LazyTensors native = export_native(folder / "pipeline").tensors;
+  // As torch.save writes a state dict beside the noise levels' weights.
+  LazyTensors file;
+  for (const auto& [name, tensor] : native) file["model." + name] = tensor;
+  file["model.logvar.0.freqs"] = native.begin()->second;
+  const NativeImport import = import_native({.format = "test", .tensors = file}, "x.pt");
+  REQUIRE(import.components.size() == 2);
+  CHECK(import.components[0].name == "transformer");
+  check_same(import.components[0].tensors, file_tensors(*base));
+  check_config(import.components[0].config, config);
+  CHECK(import.components[1].name == "controlnet");
+  check_same(import.components[1].tensors, file_tensors(*net));
+  CHECK(import.dropped.size() == 1);
+  const PipelineKind kind = pipeline_of(import);
+  CHECK(kind.class_name == "CosmosTransfer1Pipeline");
+  CHECK(is_one_step(kind.scheduler));
+
+  // The base of a program that holds both is one on its own.
+  LazyTensors alone;
+  for (const auto& [name, tensor] : native)
+    if (name.rfind("net.base_model.", 0) == 0) alone[name.substr(4)] = tensor;
+  const NativeImport part = import_native({.format = "test", .tensors = alone}, "base_model.pt");
+  REQUIRE(part.components.size() == 1);
+  check_same(part.components[0].tensors, file_tensors(*base));
+
+  write_json(folder / "pipeline/scheduler/scheduler_config.json", scheduler_json(EdmEulerConfig{}));
+  CHECK(has(error_of([&] { export_native(folder / "pipeline"); }), "give the component's folder"));
 }
 
 TEST_CASE("Tokenizers keep every bit on the way to NVIDIA's names and back", "[native]") {
