@@ -112,3 +112,48 @@ def install_stand_ins(transfer_source: str = "") -> None:
     module(source + "predict2.networks.a2a_cp", MinimalA2AAttnOp=unused, NattenA2AAttnOp=unused)
     module(source + "predict2.networks.model_weights_stats", WeightTrainingStat=nn.Module)
     module(source + "predict2.utils.kv_cache", AttentionOpWithKVCache=unused, KVCacheConfig=unused)
+
+
+class SequenceFirstAttention(nn.Module):
+    """[L, B, heads, d] -> [L, B, heads d], as Transformer Engine's with qkv_format "sbhd"."""
+
+    def __init__(self, heads, head_dim, **settings):
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, q, k, v, **bias):
+        assert self.settings["qkv_format"] == "sbhd" and self.settings["attn_mask_type"] == "no_mask"
+        assert all(value in (None, "no_bias") for value in bias.values())
+        mixed = nn.functional.scaled_dot_product_attention(*(x.permute(1, 2, 0, 3) for x in (q, k, v)))
+        return mixed.permute(2, 0, 1, 3).flatten(2)
+
+
+def rotate_sequence_first(x, freqs, tensor_format, fused):
+    """x: [L, B, heads, d], freqs: [L, 1, 1, d]"""
+    assert tensor_format == "sbhd"
+    angle = freqs.to(x.dtype)
+    a, b = x.chunk(2, -1)
+    return x * angle.cos() + torch.cat([-b, a], -1) * angle.sin()
+
+
+def install_transfer1_stand_ins(source: str) -> None:
+    """source: a checkout of cosmos-transfer1, whose networks are then imported with what they need."""
+    sys.path.insert(0, source)
+
+    def module(name, **members):
+        made = types.ModuleType(name)
+        made.__dict__.update(members)
+        made.__path__ = []
+        sys.modules[name] = made
+
+    module("transformer_engine", pytorch=types.SimpleNamespace(RMSNorm=RMSNorm))
+    module("transformer_engine.pytorch")
+    module("transformer_engine.pytorch.attention", DotProductAttention=SequenceFirstAttention,
+           apply_rotary_pos_emb=rotate_sequence_first)
+    one_process = types.SimpleNamespace(is_initialized=lambda: False)
+    module("megatron")
+    module("megatron.core", parallel_state=one_process)
+    module("cosmos_transfer1.utils", log=Anything("log"))
+    module("cosmos_transfer1.diffusion.conditioner", DataType=DataType)
+    module("cosmos_transfer1.diffusion.module.parallel", split_inputs_cp=None, cat_outputs_cp=None)
+    torch.Tensor.cuda = lambda self, *args, **kwargs: self  # constants are made on the CPU
